@@ -1,0 +1,79 @@
+"""The order parameters (Q, R, w) as one vector, and what makes them physical."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from numpy.typing import ArrayLike, NDArray
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where each order parameter stands in the state vector.
+
+    y = [Q of each block, lower triangle row by row, once per pair | R of each block, row by row |
+    w], of length L(K(K+1)/2 + KM) + K. ``blocks`` is L for structured inputs, else None.
+    """
+
+    hidden: int
+    teacher_hidden: int
+    blocks: int | None = None
+
+    @cached_property
+    def pairs(self) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        """Rows k and columns l ≤ k of the stored entries of Q."""
+        return np.tril_indices(self.hidden)
+
+    @property
+    def size(self) -> int:
+        """Length of y."""
+        k, m = self.hidden, self.teacher_hidden
+        return (self.blocks or 1) * (k * (k + 1) // 2 + k * m) + k
+
+    def pack(self, Q: ArrayLike, R: ArrayLike, w: ArrayLike) -> Array:
+        """y from Q (…, K, K), R (…, K, M), w (…, K); with L on the axis before for structured inputs."""
+        Q, R, w = (np.asarray(x, float) for x in (Q, R, w))
+        lead = w.shape[:-1]
+        rows, columns = self.pairs
+        parts = (Q[..., rows, columns].reshape(*lead, -1), R.reshape(*lead, -1), w)
+        return np.concatenate(parts, axis=-1)
+
+    def unpack(self, y: ArrayLike) -> tuple[Array, Array, Array]:
+        """Q, R, w from y (…, size): the inverse of ``pack``."""
+        y = np.asarray(y, float)
+        lead, k, m, n = y.shape[:-1], self.hidden, self.teacher_hidden, self.blocks or 1
+        rows, columns = self.pairs
+        stored, cross = n * len(rows), n * k * m
+        Q = np.empty((*lead, n, k, k))
+        Q[..., rows, columns] = Q[..., columns, rows] = y[..., :stored].reshape(*lead, n, -1)
+        R = y[..., stored : stored + cross].reshape(*lead, n, k, m)
+        if self.blocks is None:
+            Q, R = Q[..., 0, :, :], R[..., 0, :, :]
+        return Q, R, y[..., stored + cross :]
+
+
+def field_covariance(Q: ArrayLike, R: ArrayLike, T: ArrayLike) -> Array:
+    """C = [[Q, R], [Rᵀ, T]], the covariance (…, K+M, K+M) of the local fields (h, b)."""
+    Q, R, T = (np.asarray(x, float) for x in (Q, R, T))
+    T = np.broadcast_to(T, (*R.shape[:-2], *T.shape[-2:]))
+    return np.concatenate(
+        [np.concatenate([Q, R], -1), np.concatenate([np.swapaxes(R, -1, -2), T], -1)], -2
+    )
+
+
+PHYSICAL_TOLERANCE = 1e-8
+"""The smallest eigenvalue of C may fall below zero by this share of Tr C."""
+
+
+def is_physical(Q: ArrayLike, R: ArrayLike, T: ArrayLike) -> bool:
+    """Whether every (block's) C is positive semidefinite to within 1e-8 · Tr C."""
+    C = field_covariance(Q, R, T)
+    if not np.isfinite(C).all():
+        return False
+    smallest = np.linalg.eigvalsh(C)[..., 0]
+    return bool(np.all(smallest >= -PHYSICAL_TOLERANCE * np.trace(C, axis1=-2, axis2=-1)))

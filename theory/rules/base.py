@@ -1,0 +1,107 @@
+"""What a learning rule is: named rates and the statement of its algorithm, nothing else."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Protocol, Self
+
+REGIMES = ("streaming", "gradient-flow", "population")
+ORDERS = ("first", "exact")
+
+
+class Network(Protocol):
+    """The learner inside a rule's statement: a two-layer network that can be adapted.
+
+    The flow, the simulation and the Monte-Carlo check each bring their own ``Network``; a rule is
+    written once against this vocabulary and runs in all of them.
+    """
+
+    @property
+    def head(self) -> Any:
+        """The head w, which supports addition and multiplication by a number."""
+        ...
+
+    def descend(self, examples: Any, *, head: Any = 0, representation: Any = 0) -> Self:
+        """One step of gradient descent on the mean loss of ``examples``, at the given rates."""
+        ...
+
+    def fit_head(self, examples: Any, *, ridge: Any = 0) -> Self:
+        """The head that minimises the mean loss on ``examples`` plus (ridge/2)‖w‖²."""
+        ...
+
+    def head_descent(self, examples: Any) -> Any:
+        """Minus the gradient of the mean loss on ``examples`` with respect to the head."""
+        ...
+
+
+class Task(Protocol):
+    """One task: the examples that the inner and the outer loop are given."""
+
+    @property
+    def support(self) -> Any:
+        """The support set of the inner loop."""
+        ...
+
+    @property
+    def query(self) -> Any:
+        """The query set of the outer loop."""
+        ...
+
+
+def rate(doc: str, **limits: Any) -> Any:
+    """A field of a rule that stays an argument of the generated code. Default: required."""
+    default = limits.pop("default", None)
+    metadata = {"doc": doc, "minimum": 0.0, **limits}
+    return field(metadata=metadata) if default is None else field(default=default, metadata=metadata)
+
+
+def choice(doc: str, values: tuple[str, ...]) -> Any:
+    """A field that selects an equation; the first value is the default."""
+    return field(default=values[0], metadata={"doc": doc, "values": values})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rule:
+    """A learning rule: plain data, and the statement of its algorithm in ``adapt`` and ``head_step``.
+
+    One outer step draws ``tasks_per_step`` tasks with ``query`` examples each and moves
+
+        J_k ← (1 − κ/N) J_k + (η_J/√N) · mean c_k ξ,      c_k = −∂loss/∂h_k,
+        w_k ← w_k + (η_w/N) · mean (head_step)_k,
+
+    with the loss ½(f − y)² taken at the network that ``adapt`` returns. Order "first" treats the
+    displacement made by ``adapt`` as a constant, order "exact" takes the total derivative.
+    """
+
+    name: ClassVar[str]
+    adapts: ClassVar[bool] = False
+    """Whether there is an inner loop."""
+    one_task: ClassVar[bool] = False
+    """Whether the rule learns from a single teacher (head covariance 0)."""
+
+    outer_rate: float = rate("η_J, outer rate of the representation")
+    head_rate: float = rate("η_w, outer rate of the head; 0 keeps it fixed", default=0.0)
+    weight_decay: float = rate("κ, weight decay of the representation", default=0.0)
+    query: int = rate("V, query examples per task", default=1, minimum=1, integer=True)
+    tasks_per_step: int = rate("T_b, tasks per outer step", default=1, minimum=1, integer=True)
+    regime: str = choice("time and noise of the outer loop", REGIMES)
+
+    def adapt(self, network: Any, task: Any) -> Any:
+        """The inner loop: from the initial network to the one that the query loss is taken at."""
+        return network
+
+    def head_step(self, network: Any, adapted: Any, task: Any) -> Any:
+        """The direction in which the outer loop moves the head; the outer gradient by default."""
+        return None
+
+
+@dataclass(frozen=True, kw_only=True)
+class MetaRule(Rule):
+    """A rule with an inner loop on the support set of each task."""
+
+    adapts: ClassVar[bool] = True
+
+    order: str = choice("derivative through the inner loop", ORDERS)
+    support: float = rate(
+        "P, support examples per task", default=float("inf"), minimum=1, integer=True, infinite=True
+    )
