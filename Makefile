@@ -9,7 +9,7 @@ export OMP_NUM_THREADS ?= 1
 export OPENBLAS_NUM_THREADS ?= 1
 export MPLBACKEND ?= Agg
 
-.PHONY: run test lint bench evidence notebooks constraints clean
+.PHONY: run test lint bench evidence notebooks constraints
 
 run: $(VENV)/installed
 	$(BIN)/macrodyn run meta-specialization
@@ -36,9 +36,6 @@ notebooks: $(VENV)/installed-dev
 # The exact versions of what is installed now, for everybody.
 constraints: $(VENV)/installed-dev
 	$(BIN)/python -m pip freeze --exclude-editable > constraints.txt
-
-clean:
-	rm -rf $(VENV) build dist results
 
 $(VENV)/installed: pyproject.toml constraints.txt | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[all]'

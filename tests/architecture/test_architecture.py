@@ -1,0 +1,144 @@
+"""The rules of the house, read from the sources."""
+
+import ast
+import re
+import subprocess
+import sys
+import tomllib
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PACKAGES = ("theory", "solvers")
+MODULES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
+SOURCES = MODULES + sorted((ROOT / "tests").rglob("*.py"))
+TEXTS = SOURCES + sorted(
+    path
+    for pattern in ("*.md", "*.toml", "*.txt", "*.cff", "Makefile", ".ci/run", "notebooks/*.ipynb")
+    for path in ROOT.glob(pattern)
+) + sorted((ROOT / "solvers").rglob("*.toml"))
+
+HOSTS_AND_HOMES = re.compile(
+    r"/(?:root|home|work|Users)/\w|local[h]ost|file:[/]|[.]example\b|pypi[.]|https?:[/]{2}\d"
+)
+
+
+def name(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(), filename=name(path))
+
+
+def imports(path: Path) -> list[str]:
+    """Absolute dotted names of everything that a module imports, at any depth."""
+    found = []
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.Import):
+            found += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{name(path)}: relative import"
+            found += [f"{node.module}.{alias.name}" for alias in node.names]
+    return found
+
+
+def forbidden(path: Path) -> list[str]:
+    """Constructs that the house refuses, as "line: construct"."""
+    found = []
+    for node in ast.walk(tree(path)):
+        match node:
+            case ast.Call(func=ast.Name(id="eval" | "parse_expr" as called)):
+                found.append(f"{node.lineno}: {called}")
+            case ast.Call(func=ast.Name(id="exec")) if path.stem != "codegen":
+                found.append(f"{node.lineno}: exec outside code generation")
+            case ast.Call(
+                func=ast.Name(id="sympify") | ast.Attribute(attr="sympify"), keywords=keywords
+            ) if not any(keyword.arg == "strict" for keyword in keywords):
+                found.append(f"{node.lineno}: sympify that would parse a string")
+            case ast.Attribute(value=ast.Name(id="np"), attr="clip"):
+                found.append(f"{node.lineno}: np.clip")
+            case ast.ExceptHandler(type=None):
+                found.append(f"{node.lineno}: bare except")
+    modules = {found.split(".")[0] for found in imports(path)}
+    return found + sorted(modules & {"pickle", "dill", "marshal", "shelve", "pdb"})
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=name)
+def test_files_and_functions_stay_short(path):
+    assert len(path.read_text().splitlines()) < 400
+    long = [
+        node.name
+        for node in ast.walk(tree(path))
+        if isinstance(node, ast.FunctionDef) and node.end_lineno - node.lineno >= 80
+    ]
+    assert not long
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name)
+def test_no_forbidden_construct(path):
+    assert not forbidden(path)
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["eval(x)", "exec(x)", "sympify(x)", "sp.sympify(x)", "np.clip(x, 0, 1)", "import pickle"],
+)
+def test_a_forbidden_construct_is_found(line, tmp_path, monkeypatch):
+    monkeypatch.setattr(sys.modules[__name__], "ROOT", tmp_path)
+    path = tmp_path / "module.py"
+    path.write_text(line)
+    assert forbidden(path)
+
+
+def test_only_plotting_imports_matplotlib():
+    users = {name(path) for path in MODULES if any("matplotlib" in i for i in imports(path))}
+    assert {user for user in users if not user.startswith("solvers/plotting")} == set()
+
+
+def test_solvers_use_the_public_names_of_theory():
+    used = [found for path in (ROOT / "solvers").rglob("*.py") for found in imports(path)]
+    assert not [found for found in used if re.match(r"theory(\.\w+)*\._[a-z]", found)]
+
+
+def test_what_is_imported_is_declared():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    declared = {
+        re.split(r"[^\w-]", requirement)[0].lower()
+        for requirement in [*project["dependencies"], *extras["fast"], *extras["cluster"]]
+    }
+    distributions = packages_distributions()
+    third_party = {
+        imported.split(".")[0] for path in MODULES for imported in imports(path)
+    } - set(sys.stdlib_module_names) - set(PACKAGES)
+    undeclared = {
+        module
+        for module in third_party
+        if not {found.lower() for found in distributions.get(module, [module])} & declared
+    }
+    assert not undeclared
+
+
+@pytest.mark.parametrize("path", TEXTS, ids=name)
+def test_no_machine_is_named(path):
+    assert not HOSTS_AND_HOMES.findall(path.read_text())
+
+
+def test_constraints_are_exact_versions_without_addresses():
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    assert all(re.fullmatch(r"[\w.-]+==[\w.]+", line) for line in lines)
+
+
+def test_no_test_folder_shadows_a_package():
+    assert not [path for path in (ROOT / "tests").rglob("*") if path.name in PACKAGES]
+
+
+def test_imports_go_one_way():
+    linter = Path(sys.executable).with_name("lint-imports")
+    done = subprocess.run(
+        [linter, "--no-cache"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout
