@@ -48,4 +48,4 @@ def rng() -> np.random.Generator:
 @pytest.fixture
 def effort(request: pytest.FixtureRequest) -> float:
     """The share, in (0, 1], of the samples, runs or points that a slow test should take."""
-    return request.config.getoption("--effort")
+    return float(request.config.option.effort)
