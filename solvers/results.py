@@ -70,8 +70,8 @@ class Plateau:
 class Trajectory:
     """The order parameters along time.
 
-    ``time`` (n,) counts α = outer updates / N, or outer steps in the population regime. Q (n, K, K),
-    R (n, K, M), w (n, K) (Q and R with the block axis second for structured inputs), error (n,).
+    ``time`` (n,) counts α = outer updates / N, or outer steps in the population regime.
+    Q (n, K, K), R (n, K, M) (with a block axis second for structured inputs), w (n, K), error (n,).
     ``plateaus``, ``escape_time`` and ``speed`` (|d ln ε/dα| at the end) are taken from the dense
     solution, not from the stored points.
     """
@@ -116,9 +116,7 @@ class Trajectory:
         """What the final state is, in the words of ``states.LABELS``."""
         if self.status is Status.diverged:
             return "diverged"
-        Q, R, T = states.fields(
-            self.Q[-1], self.R[-1], self.experiment.parameters, self.layout
-        )
+        Q, R, T = states.fields(self.Q[-1], self.R[-1], self.experiment.parameters, self.layout)
         return states.label(Q, R, T, change=self.speed * float(self.time[-1]) / 10)
 
     @property
@@ -134,7 +132,11 @@ class Trajectory:
             "R": (("time", *block, "learner", "teacher"), self.R, "learner-teacher overlaps JBᵀ/N"),
             "w": (("time", "learner"), self.w, "head of the learner"),
             "error": ("time", self.error, "½E[(f − y)²] on new data, after the rule's adaptation"),
-            "specialization": ("time", self.specializations, "alignment of units with own teachers"),
+            "specialization": (
+                "time",
+                self.specializations,
+                "alignment of units with own teachers",
+            ),
             **{name: ("time", values, "observable") for name, values in self.observables.items()},
         }
         described = {

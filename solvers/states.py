@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,14 @@ from theory.overlaps import Layout
 
 Array = NDArray[np.float64]
 
-LABELS = ("diverged", "unresolved", "unlearned", "symmetric", "partially-specialized", "specialized")
+LABELS = (
+    "diverged",
+    "unresolved",
+    "unlearned",
+    "symmetric",
+    "partially-specialized",
+    "specialized",
+)
 """All labels a state may have, in the order in which they are tried."""
 
 
@@ -28,7 +36,8 @@ def fields(
     T = np.einsum("b,bmn->mn", variance, np.asarray(parameters["T"], float))
     if layout.blocks is None:
         return Q, R, T
-    return tuple(np.einsum("b,...bij->...ij", variance, X) for X in (Q, R)) + (T,)
+    mixed = "b,...bij->...ij"
+    return np.einsum(mixed, variance, Q), np.einsum(mixed, variance, R), T
 
 
 def cosines(Q: Array, R: Array, T: Array) -> Array:
@@ -82,3 +91,119 @@ DIVERGENCE = 1e6
 def diverged(Q: Array) -> bool:
     """Whether an entry of Q exceeds 1e6 or is not finite."""
     return not bool((np.abs(Q) <= DIVERGENCE).all())
+
+
+Correspondence = tuple[tuple[int, int], ...]
+"""For each unit the unit it corresponds to and the sign, ((l, s), …)."""
+Chosen = dict[int, tuple[int, int]]
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """What a relabelling of n units acts on.
+
+    ``pairs`` (p, n, n) turn with the signs of both units, ``signed`` (n, d) with the unit's own,
+    ``plain`` (n, d) and ``plain_pairs`` (p, n, n) with none.
+    """
+
+    pairs: Array
+    signed: Array
+    plain: Array
+    plain_pairs: Array
+
+    @classmethod
+    def of_learner(cls, Q: Array, R: Array, w: Array, parity: int) -> Configuration:
+        """That of the learner units; the head turns with J for an odd g (parity −1) only."""
+        K, M = R.shape[-2:]
+        rows, head = np.moveaxis(R.reshape(-1, K, M), 1, 0).reshape(K, -1), w[:, None]
+        signed, plain = (np.hstack([rows, head]), head[:, :0]) if parity < 0 else (rows, head)
+        return cls(Q.reshape(-1, K, K), signed, plain, np.zeros((0, K, K)))
+
+
+def match(
+    a: Configuration,
+    b: Configuration,
+    signs: tuple[int, ...] = (1, -1),
+    tolerance: float = 0.0,
+    fixed: tuple[int, int, int] | None = None,
+) -> Correspondence | None:
+    """A relabelling, with signs, that carries configuration a into b to within ``tolerance``.
+
+    ``fixed`` = (k, l, s) demands that unit k of a becomes s times unit l of b. None if there is no
+    such relabelling. Found by backtracking, unit by unit: exhaustive, and immediate unless many
+    units are alike.
+    """
+    n = len(a.signed)
+
+    def fits(k: int, l: int, s: int, chosen: Chosen) -> bool:
+        units, images, turns = zip(*((j, *chosen[j]) for j in chosen), (k, l, s), strict=True)
+        turn, before, after = s * np.array(turns), list(units), list(images)
+        return all(
+            bool((np.abs(x - y) <= tolerance).all())
+            for x, y in (
+                (s * a.signed[k], b.signed[l]),
+                (a.plain[k], b.plain[l]),
+                (turn * a.pairs[:, k, before], b.pairs[:, l, after]),
+                (a.plain_pairs[:, k, before], b.plain_pairs[:, l, after]),
+            )
+        )
+
+    def extend(order: list[int], chosen: Chosen) -> Correspondence | None:
+        if not order:
+            return tuple(chosen[k] for k in range(n))
+        k, taken = order[0], {m for m, _ in chosen.values()}
+        for l in sorted(set(range(n)) - taken, key=lambda l: l != k):
+            for s in signs:
+                if fits(k, l, s, chosen):
+                    found = extend(order[1:], {**chosen, k: (l, s)})
+                    if found:
+                        return found
+        return None
+
+    if fixed is None:
+        return extend(list(range(n)), {})
+    k, l, s = fixed
+    if s not in signs or not fits(k, l, s, {}):
+        return None
+    return extend([j for j in range(n) if j != k], {k: (l, s)})
+
+
+def equivalent(
+    a: tuple[Array, Array, Array],
+    b: tuple[Array, Array, Array],
+    parity: int = -1,
+    tolerance: float = 1e-8,
+) -> bool:
+    """Whether states (Q, R, w) are one up to a permutation of the units with their heads and,
+    for an odd activation (parity −1), sign flips of J_k with w_k; every entry to ``tolerance``.
+
+    parity +1: an even activation, where J_k alone may be flipped; 0: neither.
+    """
+    first, second = (Configuration.of_learner(Q, R, w, parity) for Q, R, w in (a, b))
+    signs = (1, -1) if parity else (1,)
+    return match(first, second, signs, tolerance) is not None
+
+
+def canonical(Q: Array, R: Array, w: Array, parity: int = -1) -> tuple[Array, Array, Array]:
+    """The equivalent state in which unit k is the one assigned to teacher unit k, and R_kk ≥ 0.
+
+    The assignment is the one with the largest Σ|R_kn|/√Q_kk; unassigned units follow, the largest
+    Q_kk first. With structured inputs the blocks' sums decide. Only a convention for display and
+    storage: it is not continuous where units are alike (``equivalent`` is what compares states).
+    """
+    whole_Q, whole_R = (X if X.ndim == 2 else X.sum(axis=0) for X in (Q, R))
+    norms = np.diagonal(whole_Q)
+    weight = np.abs(whole_R) / np.sqrt(np.where(norms > 0, norms, np.inf))[:, None]
+    rows, columns = linear_sum_assignment(weight, maximize=True)
+    assigned = list(rows[np.argsort(columns)])
+    rest = [k for k in np.argsort(-norms, kind="stable") if k not in set(assigned)]
+    order = np.array(assigned + rest)
+    own = dict(zip(rows, columns, strict=True))
+    leading = [whole_R[k, own[k]] if k in own else w[k] for k in order]
+    sign = np.where(np.array(leading) < 0, -1.0, 1.0) if parity else np.ones(len(order))
+    flipped = sign if parity < 0 else 1.0
+    return (
+        Q[..., order[:, None], order] * np.outer(sign, sign),
+        R[..., order, :] * sign[:, None],
+        w[order] * flipped,
+    )
