@@ -1,4 +1,4 @@
-"""What the tables of an experiment must fulfil together: shapes, covariances, physicality, sizes."""
+"""What the tables of an experiment must fulfil together: shapes, covariances, sizes."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def array(key: str, value: Any, *shapes: tuple[int, ...]) -> Array:
 
 def _shapes(shapes: tuple[tuple[int, ...], ...]) -> str:
     words = {0: "a number", 1: "a list of {}", 2: "a {} × {} matrix", 3: "{} matrices of {} × {}"}
-    texts = [words.get(len(s), "an array of {} indices".format(len(s))).format(*s) for s in shapes]
+    texts = [words.get(len(s), f"an array of {len(s)} indices").format(*s) for s in shapes]
     return " or ".join(texts)
 
 
@@ -63,7 +63,7 @@ def covariance(key: str, matrix: Array) -> Array:
     smallest = np.linalg.eigvalsh(matrix).min(initial=0.0)
     if smallest < -1e-10 * scale:
         raise ExperimentError(
-            f"{key} is no covariance: its smallest eigenvalue is {smallest:.3g}; it must be at least 0"
+            f"{key} is no covariance: its smallest eigenvalue is {smallest:.3g}, not at least 0"
         )
     return matrix
 
@@ -91,8 +91,7 @@ def fits(key: str, numbers: int) -> None:
 
 
 def _size(octets: int) -> str:
-    power = min(int(math.log(octets, 1000)), 6)
-    return f"{octets // 10 ** (3 * power - 1) / 10:.3g} {['B', 'kB', 'MB', 'GB', 'TB', 'PB', 'EB'][power]}"
+    return f"{octets / 1e9:.3g} GB" if octets < 10**300 else "more than any number of bytes"
 
 
 def fractions(model: schema.Model) -> Array:
@@ -103,7 +102,7 @@ def fractions(model: schema.Model) -> Array:
         raise ExperimentError("model.inputs is empty; list {variance, fraction} or remove it")
     found = np.array([block.fraction for block in model.inputs])
     if abs(found.sum() - 1) > 1e-9:
-        raise ExperimentError(f"model.inputs: fractions sum to {found.sum():.12g}; they must sum to 1")
+        raise ExperimentError(f"model.inputs: fractions must sum to 1, not {found.sum():.12g}")
     return found / found.sum()
 
 
@@ -133,21 +132,21 @@ def teacher_overlap(model: schema.Model, fraction: Array) -> Array:
 
 def tasks(table: schema.Tasks, M: int) -> TaskDistribution:
     """The task distribution of the table."""
-    noise = {"label_noise": table.label_noise, "representation_spread": table.representation_spread}
+    noise, spread = table.label_noise, table.representation_spread
     given = table.model_fields_set & {"head_mean", "head_covariance"}
     if table.heads is not None:
         if given:
-            raise ExperimentError(f"tasks.heads stands instead of tasks.{min(given)}; give one of them")
+            raise ExperimentError(f"tasks.heads replaces tasks.{min(given)}; give one of them")
         rows = len(table.heads) if isinstance(table.heads, tuple) else 1
         heads = array("tasks.heads", table.heads, (max(rows, 1), M))
-        return TaskDistribution(heads.mean(axis=0), np.zeros((M, M)), heads=heads, **noise)
+        return TaskDistribution(heads.mean(axis=0), np.zeros((M, M)), heads, noise, spread)
     if table.head_mean is None:
         raise ExperimentError("tasks.head_mean is missing; add head_mean = … to the table [tasks]")
     mean = np.broadcast_to(array("tasks.head_mean", table.head_mean, (), (M,)), (M,)).copy()
-    spread = array("tasks.head_covariance", table.head_covariance, (), (M,), (M, M))
-    if spread.ndim < 2:
-        spread = np.diag(np.broadcast_to(spread, (M,)))
-    return TaskDistribution(mean, covariance("tasks.head_covariance", spread), **noise)
+    matrix = array("tasks.head_covariance", table.head_covariance, (), (M,), (M, M))
+    if matrix.ndim < 2:
+        matrix = np.diag(np.broadcast_to(matrix, (M,)))
+    return TaskDistribution(mean, covariance("tasks.head_covariance", matrix), None, noise, spread)
 
 
 def rule(kind: type[Rule], table: Mapping[str, Any]) -> Rule:
@@ -180,7 +179,7 @@ def rule_fits(rule: Rule, document: schema.Document, tasks: TaskDistribution) ->
         key = "heads" if tasks.heads is not None else "head_covariance"
         remedy = "give a single head" if tasks.heads is not None else "it must be 0"
         raise ExperimentError(
-            f"tasks.{key}: rule {rule.name!r} learns from one teacher; {remedy}, or take average-risk"
+            f"tasks.{key}: rule {rule.name!r} has one teacher; {remedy}, or use average-risk"
         )
     time = document.integrate.time
     if rule.regime == "population" and time != math.floor(time):
@@ -211,7 +210,7 @@ def initial(table: schema.Initial, layout: Layout, overlap: Array, fraction: Arr
     given = [key for key in ("Q", "R") if getattr(table, key) is not None]
     if table.random is not None:
         if given:
-            raise ExperimentError(f"initial.random stands instead of initial.{given[0]}; give one of them")
+            raise ExperimentError(f"initial.random replaces initial.{given[0]}; give one of them")
         blocks = draws.block_sizes(fraction, table.random.dimension)
         if min(blocks) < M:
             raise ExperimentError(
@@ -222,13 +221,13 @@ def initial(table: schema.Initial, layout: Layout, overlap: Array, fraction: Arr
         return layout.pack(Q if L else Q[0], R if L else R[0], w)
     if len(given) < 2:
         absent = next(key for key in ("Q", "R") if key not in given)
-        raise ExperimentError(f"initial.{absent} is missing; add it, or initial.random instead of Q and R")
+        raise ExperimentError(f"initial.{absent} is missing; add it, or use initial.random")
     lead = (L,) if L else ()
     Q = covariance("initial.Q", array("initial.Q", table.Q, (*lead, K, K)))
     R = array("initial.R", table.R, (*lead, K, M))
     if not is_physical(Q, R, overlap if L else overlap[0]):
         raise ExperimentError(
-            "initial.Q and initial.R are not physical: the field covariance [[Q, R], [Rᵀ, T]] has a "
+            "initial.Q and initial.R are not physical: the covariance [[Q, R], [Rᵀ, T]] has a "
             "negative eigenvalue; make R smaller or Q larger"
         )
     return layout.pack(Q, R, w)
@@ -238,7 +237,8 @@ def dimension(run: schema.Simulate | None, layout: Layout, fraction: Array) -> N
     """Refuses a finite dimension in which vectors of the given overlaps do not exist."""
     if run is None:
         return
-    units, blocks = layout.hidden + layout.teacher_hidden, draws.block_sizes(fraction, run.dimension)
+    units = layout.hidden + layout.teacher_hidden
+    blocks = draws.block_sizes(fraction, run.dimension)
     if min(blocks) < units:
         raise ExperimentError(
             f"simulate.dimension leaves {min(blocks)} coordinates for {units} vectors of given "

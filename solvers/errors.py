@@ -2,7 +2,7 @@
 
 
 class ExperimentError(ValueError):
-    """What a user wrote cannot be used; the message is one line that names the key and the remedy."""
+    """What a user wrote cannot be used: one line that names the key and the remedy."""
 
     def __init__(self, message: object) -> None:
         line = " ".join(str(message).split())

@@ -126,7 +126,7 @@ class Experiment:
     def from_dict(cls, tables: Mapping[str, Any], name: str = "experiment") -> Self:
         """The experiment described by nested tables, as a file holds them."""
         if not isinstance(tables, Mapping):
-            raise ExperimentError(f"an experiment is a table of tables, not {type(tables).__name__}")
+            raise ExperimentError(f"an experiment is a table, not {type(tables).__name__}")
         return _restore(cls, schema.plain(tables), None, name)
 
     @classmethod
@@ -257,8 +257,10 @@ class Experiment:
         _fraction: Array
 
 
-def _restore(cls: type[Any], tables: dict[str, Any], rule: type[Rule] | None, name: str) -> Any:
-    experiment = cls.__new__(cls)
+def _restore(
+    cls: type[Experiment], tables: dict[str, Any], rule: type[Rule] | None, name: str
+) -> Any:
+    experiment = object.__new__(cls)
     experiment._build(tables, rule, name)
     return experiment
 

@@ -58,9 +58,11 @@ def numbers(value: Any, depth: int = 0) -> Any:
 
 
 def _kind(value: Any) -> str:
-    names = {bool: "true or false", str: "text", Mapping: "a table", list: "a list", tuple: "a list"}
-    found = next((name for kind, name in names.items() if isinstance(value, kind)), None)
-    return f"{found} ({value!r:.40})" if isinstance(value, (bool, str)) else found or repr(value)[:40]
+    if isinstance(value, (bool, str)):
+        return f"{'text' if isinstance(value, str) else 'a truth value'} ({value!r:.40})"
+    if isinstance(value, Mapping):
+        return "a table"
+    return "a list" if isinstance(value, (list, tuple)) else f"{value!r:.40}"
 
 
 def _text(value: Any) -> str:
@@ -261,7 +263,7 @@ def _inner(annotation: Any) -> type[BaseModel] | None:
 
 
 def _hint(section: type[Section], key: str, prefix: str) -> str:
-    """Names the known key nearest to an unknown one: in its own table, or of that name elsewhere."""
+    """The known key nearest to an unknown one: in its own table, or of that name elsewhere."""
     table, _, name = key.rpartition(".")
     known = keys(section, f"{prefix}." if prefix else "")
     beside = [k for k in known if k.rpartition(".")[0] == table]

@@ -58,7 +58,7 @@ def assignment(text: str) -> tuple[str, Any]:
     key, separator, value = text.partition("=")
     key, value = key.strip(), value.strip()
     if not separator or not key or not value:
-        raise ExperimentError(f"--set {text}: write it as key=value, e.g. --set rule.outer_rate=0.5")
+        raise ExperimentError(f"--set {text}: write it as key=value, like --set rule.outer_rate=2")
     try:
         parsed = tomllib.loads(f"value = {value}")
     except (ValueError, RecursionError):
