@@ -1,0 +1,102 @@
+"""The engine on a real Dask cluster: a scheduler and two workers on the loopback address."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from solvers.engine import Cluster, WorkersLost, compute, pool_of
+from solvers.errors import ExperimentError
+
+PATIENCE = 30
+
+
+@pytest.fixture
+def cluster(tmp_path):
+    """A Dask scheduler and two workers, real processes on the loopback address."""
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "PYTHONWARNINGS": ""}
+    file = tmp_path / "scheduler.json"
+
+    def start(*arguments):
+        command = [sys.executable, "-m", "distributed.cli." + arguments[0], *arguments[1:]]
+        with open(tmp_path / "log", "ab") as log:
+            return subprocess.Popen(command, env=environment, cwd=tmp_path, stdout=log, stderr=log)
+
+    scheduler = start(
+        "dask_scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard",
+        "--scheduler-file", str(file),
+    )  # fmt: skip
+    until = time.monotonic() + PATIENCE
+    while not file.exists() and time.monotonic() < until:
+        time.sleep(0.05)
+    workers = [
+        start(
+            "dask_worker", "--scheduler-file", str(file), "--host", "127.0.0.1", "--nthreads", "1",
+            "--no-dashboard", "--no-nanny", "--local-directory", str(tmp_path / "spill"),
+        )
+        for _ in range(2)
+    ]  # fmt: skip
+    address = json.loads(file.read_text())["address"]
+    yield address, scheduler, workers
+    for process in (*workers, scheduler):
+        process.kill()
+        process.wait()
+
+
+def slow_square(task):
+    time.sleep(0.02)
+    return {"value": task[0] ** 2, "pid": os.getpid()}
+
+
+def start_of(work, count, pool):
+    """The outcomes as they come, after the first ones have come."""
+    stream = compute(work, [(i,) for i in range(count)], pool, count)
+    return stream, list(next(stream))
+
+
+def test_the_same_work_on_a_cluster(cluster):
+    address, _, _ = cluster
+    with pool_of(1, address) as pool:
+        stream, outcomes = start_of(slow_square, 100, pool)
+        outcomes += [o for batch in stream for o in batch]
+    assert sorted((o.task[0], o.record["value"]) for o in outcomes) == [
+        (i, i**2) for i in range(100)
+    ]
+    assert len({o.record["pid"] for o in outcomes}) == 2
+
+
+def test_a_lost_worker_costs_no_task(cluster):
+    address, _, workers = cluster
+    with pool_of(1, address) as pool:
+        stream, outcomes = start_of(slow_square, 100, pool)
+        os.kill(workers[0].pid, signal.SIGKILL)
+        outcomes += [o for batch in stream for o in batch]
+    assert sorted((o.task[0], o.record["value"]) for o in outcomes) == [
+        (i, i**2) for i in range(100)
+    ]
+
+
+def test_a_lost_scheduler_ends_the_run_with_a_sentence(cluster):
+    address, scheduler, _ = cluster
+    with pool_of(1, address) as pool:
+        stream, _ = start_of(slow_square, 10_000, pool)
+        os.kill(scheduler.pid, signal.SIGKILL)
+        begin = time.monotonic()
+        with pytest.raises(WorkersLost, match="scheduler"):
+            list(stream)
+    assert time.monotonic() - begin < PATIENCE
+
+
+def test_an_absent_scheduler_is_one_sentence():
+    with pytest.raises(ExperimentError, match=r"no Dask scheduler answers at tcp://127\.0\.0\.1:9"):
+        Cluster("tcp://127.0.0.1:9", patience=1)
+
+
+@pytest.mark.parametrize("address", ["nonsense", "http://x", "tcp://"])
+def test_an_address_that_is_none_is_one_sentence(address):
+    with pytest.raises(ExperimentError, match="Dask scheduler"), pool_of(1, address):
+        pass
