@@ -1,0 +1,84 @@
+"""Putting closed forms in the place of named averages, before a flow is differentiated again."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import sympy
+from sympy import Expr, Symbol
+
+from theory.activations import Activation
+from theory.averages import Average, NoClosedFormError, closed_form
+from theory.indexed import Definition, Piece, Program, index
+
+FOUR_POINT = ((1,), (1,), (0,), (0,))
+
+
+@lru_cache(maxsize=None)
+def _form(signature: tuple[tuple[int, ...], ...], activation: Activation) -> tuple[tuple[Symbol, ...], Expr] | None:
+    """Closed form of an average over the entries of a symbolic covariance; None if there is none."""
+    n = len(signature)
+    names = {(i, j): Symbol(f"C{i + 1}{j + 1}") for i in range(n) for j in range(i, n)}
+    C = sympy.Matrix(n, n, lambda i, j: names[min(i, j), max(i, j)])
+    try:
+        return tuple(names.values()), closed_form(signature, activation, C)
+    except NoClosedFormError:
+        return None
+
+
+def expand(expression: Expr, activation: Activation) -> Expr:
+    """The expression with every average that has a closed form replaced by it."""
+    replacements = {}
+    for atom in expression.atoms(sympy.Function):
+        signature = getattr(type(atom), "signature", None)
+        if signature is None:
+            continue
+        found = _form(signature, activation)
+        if found is not None:
+            names, form = found
+            replacements[atom] = form.xreplace(dict(zip(names, atom.args, strict=True)))
+    return expression.xreplace(replacements)
+
+
+def close(program: Program, activation: Activation) -> Program:
+    """The program with closed forms; four-point averages by tilt where g' is a Gaussian weight.
+
+    g'(x_k) g'(x_l) tilts the other fields to the covariance C − B(1 + C_kl)⁻¹Bᵀ, so that
+    ⟨g'_k g'_l g_c g_d⟩ = J2(k, l) · I2(c, d) there: one rank-two update per pair (k, l), then one
+    arcsine per (c, d).
+    """
+    closed = Program(dict(program.inputs))
+    for definition in program.definitions:
+        (first, *_) = definition.pieces
+        if getattr(type(first.expression), "signature", None) == FOUR_POINT and activation.tilts:
+            _tilt(closed, definition, activation)
+            continue
+        pieces = tuple(Piece(p.at, expand(p.expression, activation)) for p in definition.pieces)
+        closed.definitions.append(_with(definition, pieces))
+    return closed
+
+
+def _with(definition: Definition, pieces: tuple[Piece, ...]) -> Definition:
+    from dataclasses import replace
+
+    return replace(definition, pieces=pieces)
+
+
+def _tilt(program: Program, definition: Definition, activation: Activation) -> None:
+    (piece,) = definition.pieces
+    *lead, k, l, c, d = piece.at
+    vk, o, kc, kd, vl, lc, ld, vc, cd, vd = piece.expression.args
+    pair = (*lead, k, l)
+    det = program.define("tilt_det", (pair, (1 + vk) * (1 + vl) - o**2), paired=True)[pair]
+    at_c, at_d = (*pair, c), (*pair, d)
+    by_k = program.define("tilt_k", (at_c, ((1 + vl) * kc - o * lc) / det), paired=True)
+    by_l = program.define("tilt_l", (at_c, ((1 + vk) * lc - o * kc) / det), paired=True)
+    V = program.define("V_tilted", (at_c, vc - by_k[at_c] * kc - by_l[at_c] * lc), paired=True)
+    C = program.define(
+        "C_tilted", (piece.at, cd - by_k[at_c] * kd - by_l[at_c] * ld), paired=True
+    )
+    J2 = Average(((1,), (1,)))(vk, o, vl)
+    I2 = Average(((0,), (0,)))(V[at_c], C[piece.at], V[at_d])
+    weight = program.define("J2_pair", (pair, expand(J2, activation)), paired=True)
+    value = weight[pair] * expand(I2, activation)
+    program.definitions.append(_with(definition, (Piece(piece.at, value),)))

@@ -1,0 +1,239 @@
+"""Compiled flows: numpy source generated from a flow, its exact Jacobian, and the cache of both."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import inspect
+import os
+import re
+import tempfile
+import textwrap
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import platformdirs
+from numpy.typing import NDArray
+
+from theory import quadrature
+from theory.activations import Activation
+from theory.closed import close
+from theory.flow import Flow, Structure, derive, symbolic
+from theory.indexed import Program, index, push_forward
+from theory.lowering import NumpyWriter
+from theory.overlaps import Layout
+from theory.rules.base import Rule
+
+Array = NDArray[np.float64]
+Parameters = Mapping[str, Any]
+PRELUDE = "from numpy import arcsin, arange, einsum, pi, sqrt, tensordot, tril_indices, zeros\nfrom numpy.linalg import pinv\n"
+
+
+LAYOUT = ("rows", "columns", "pair_of", "units", "teachers", "fields")
+"""Index arrays that every generated function is given: the pairs l ≤ k and the diagonals."""
+
+
+def _function(
+    name: str, program: Program, outputs: tuple[str, ...], scalars: tuple[str, ...]
+) -> tuple[str, tuple[str, ...]]:
+    """Source of a function that returns the outputs, and the names of its arguments."""
+    needed = program.needed(outputs)
+    body = NumpyWriter(needed).write()
+    used = set(re.findall(r"\b[A-Za-z_]\w*", "\n".join(body)))
+    arguments = (*needed.inputs, *(s for s in scalars if s in used), *LAYOUT)
+    signature = textwrap.fill(
+        f"def {name}({', '.join(arguments)}):", 96, subsequent_indent="        "
+    )
+    lines = [signature, *_sizes(needed, used), *body, f"return {', '.join(outputs)}"]
+    return "\n    ".join(lines) + "\n", arguments
+
+
+def _sizes(program: Program, used: set[str]) -> list[str]:
+    """Lines that read the ranges in use off the shapes of the inputs."""
+    lines: list[str] = ["K, M = R.shape[-2:]", "N = K + M", "pairs = len(rows)"]
+    for letter in ("L", "H", "tasks", "Y"):
+        found = [(n, r.index(letter)) for n, r in program.inputs.items() if letter in r]
+        if letter in used and found:
+            lines.append(f"{letter} = {found[0][0]}.shape[{found[0][1]}]")
+    return [line for line in lines if set(re.findall(r"\w+", line.split("=")[0])) & used]
+
+
+def generate(flow: Flow, activation: Activation) -> str:
+    """Readable numpy source of the flow, its exact Jacobian, its error and the error's gradient.
+
+    The source does not depend on K and M: parameters and sizes are arguments.
+    """
+    program = close(flow.program, activation)
+    rates, moving = ("dQ", "dR", "dw"), ("Q", "R", "w")
+    lead = "yb" if flow.structure.blocks else "y"
+    letters = (lead + "kl", lead + "km", "yk")
+    parts = {"flow": rates, "error": ("error",)}
+    made = {name: _function(name, program, outputs, flow.scalars) for name, outputs in parts.items()}
+    tangents = {n: program.input(f"{n}_dot", at) for n, at in zip(moving, letters, strict=True)}
+    if "S_finite" in program.inputs:
+        tangents["S_finite"] = program.input("S_finite_dot", "ykl")
+    derivative = push_forward(program, tangents, index("y"))
+    for name, outputs in (("jacobian", rates), ("error_gradient", ("error",))):
+        tangent = tuple(str(derivative[output].label) for output in outputs)
+        made[name] = _function(name, program, tangent, flow.scalars)
+    header = f"# {flow.title}, activation {activation.name}\n{PRELUDE}"
+    table = "\n".join(f"    {name!r}: {args!r}," for name, (_, args) in made.items())
+    table = f"ARGUMENTS = {{\n{table}\n}}\n"
+    return "\n\n".join([header, table, *(source for source, _ in made.values())])
+
+
+def cache_folder() -> Path:
+    """Where generated sources are kept: $MACRODYN_CACHE, else the user's cache folder."""
+    return Path(os.environ.get("MACRODYN_CACHE") or platformdirs.user_cache_path("macrodyn"))
+
+
+@lru_cache(maxsize=1)
+def _engine_digest() -> str:
+    """Digest of the package's own text, so that a changed engine derives anew."""
+    digest = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.rglob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def _key(rule: Rule, structure: Structure, activation: Activation) -> str:
+    """What the equations depend on: the engine, the rule's text and structure, the activation."""
+    numbers = {f.name: getattr(symbolic(rule), f.name) for f in dataclasses.fields(rule)}
+    text = [_engine_digest(), inspect.getsource(type(rule)), repr(sorted(numbers.items(), key=str)),
+            repr(structure), activation.digest]  # fmt: skip
+    return hashlib.sha256("\n".join(text).encode()).hexdigest()
+
+
+def source_of(rule: Rule, structure: Structure, activation: Activation) -> str:
+    """Generated source, from the cache on disk where it has been generated before."""
+    path = cache_folder() / f"{_key(rule, structure, activation)[:32]}.py"
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError:
+        source = generate(derive(rule, structure), activation)
+    with contextlib.suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(
+            "w", dir=path.parent, delete=False, encoding="utf-8"
+        ) as file:
+            file.write(source)
+        os.replace(file.name, path)
+    return source
+
+
+@lru_cache(maxsize=128)
+def _load(source: str, activation: Activation) -> dict[str, Any]:
+    """The functions of a generated source."""
+    namespace: dict[str, Any] = {
+        "average": lambda signature, *entries: quadrature.average(signature, activation, *entries)
+    }
+    exec(compile(source, "<macrodyn generated source>", "exec"), namespace)
+    return namespace
+
+
+@dataclass(frozen=True)
+class CompiledFlow:
+    """A flow as numpy functions of the state vector y and the parameters.
+
+    ``rhs(y, p)`` is dy/dα, or the increment F(y) − y per step in the population regime
+    (``discrete``); ``jacobian(y, p)`` its exact derivative, shape (size, size). Pickles by its
+    description: the functions are made again where it arrives.
+    """
+
+    rule: Rule
+    structure: Structure
+    activation: Activation
+    layout: Layout
+
+    @property
+    def discrete(self) -> bool:
+        """Whether time counts steps."""
+        return self.rule.regime == "population"
+
+    @cached_property
+    def source(self) -> str:
+        """The generated numpy source."""
+        return source_of(self.rule, self.structure, self.activation)
+
+    @property
+    def digest(self) -> str:
+        """Digest of the generated source."""
+        return hashlib.sha256(self.source.encode()).hexdigest()
+
+    def __getstate__(self) -> dict[str, Any]:
+        names = [f.name for f in dataclasses.fields(self)]
+        return {name: getattr(self, name) for name in names}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        for name, value in state.items():
+            object.__setattr__(self, name, value)
+
+    @cached_property
+    def _functions(self) -> dict[str, Any]:
+        return _load(self.source, self.activation)
+
+    @cached_property
+    def _layout(self) -> dict[str, Any]:
+        rows, columns = self.layout.pairs
+        K, M = self.layout.hidden, self.layout.teacher_hidden
+        pair_of = np.zeros((K, K), int)
+        pair_of[rows, columns] = pair_of[columns, rows] = np.arange(len(rows))
+        Q, R, w = self.layout.unpack(np.eye(self.layout.size))
+        return {"rows": rows, "columns": columns, "pair_of": pair_of, "units": np.arange(K),
+                "teachers": np.arange(M), "fields": np.arange(K + M),
+                "Q_dot": Q, "R_dot": R, "w_dot": w}  # fmt: skip
+
+    def _call(self, name: str, y: Array, parameters: Parameters, **more: Array) -> Any:
+        Q, R, w = self.layout.unpack(y)
+        known = {"Q": Q, "R": R, "w": w, **more}
+        layout = self._layout
+        arguments = [
+            known[a] if a in known else layout[a] if a in layout else parameters[a]
+            for a in self._functions["ARGUMENTS"][name]
+        ]
+        return self._functions[name](*arguments)
+
+    @cached_property
+    def _finite(self) -> bool:
+        return "S_finite" in self._functions["ARGUMENTS"]["flow"]
+
+    def rhs(self, y: Array, parameters: Parameters) -> Array:
+        """dy/dα at y, shape (size,)."""
+        more = {"S_finite": self.finite_noise(y, parameters)[0]} if self._finite else {}
+        dQ, dR, dw = self._call("flow", y, parameters, **more)
+        return np.concatenate([dQ.ravel(), dR.ravel(), dw])
+
+    def jacobian(self, y: Array, parameters: Parameters) -> Array:
+        """∂(rhs)_i/∂y_j, shape (size, size)."""
+        more = {}
+        if self._finite:
+            S, _, dot = self.finite_noise(y, parameters, derivative=True)
+            more = {"S_finite": S, "S_finite_dot": dot}
+        dQ, dR, dw = self._call("jacobian", y, parameters, **more)
+        n = self.layout.size
+        return np.concatenate([dQ.reshape(n, -1), dR.reshape(n, -1), dw], axis=1).T
+
+    def observables(self, y: Array, parameters: Parameters) -> dict[str, float]:
+        """Built-in observables at y: the generalisation error after the rule's adaptation."""
+        return {"error": float(self._call("error", y, parameters))}
+
+    def error(self, y: Array, parameters: Parameters) -> float:
+        """ε = ½⟨(f − y)²⟩ against the noiseless target, after the rule's adaptation."""
+        return float(self._call("error", y, parameters))
+
+    def error_gradient(self, y: Array, parameters: Parameters) -> Array:
+        """∂ε/∂y, shape (size,)."""
+        return np.asarray(self._call("error_gradient", y, parameters))
+
+
+def compile_flow(
+    rule: Rule, layout: Layout, activation: Activation, *, heads: bool = False
+) -> CompiledFlow:
+    """The compiled flow of a rule. Raises NoTheoryError where the combination has no theory."""
+    structure = Structure(blocks=layout.blocks is not None, heads=heads)
+    return CompiledFlow(rule, structure, activation, layout)

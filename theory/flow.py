@@ -1,0 +1,187 @@
+"""From a rule to its flow: the closed equations of its order parameters, as indexed definitions.
+
+The rule's ``adapt`` is run on symbolic networks. The head of an adapted network is affine in the
+task, w' = W û with û = (1, u), so that its moments over tasks are those of û; where the inner loop
+moves the representation too, the network is kept per task instead. The averaged query loss at the
+adapted network is the meta-objective; drifts are its gradients (``pull_back``), with the
+displacement of the inner loop held fixed at order "first". The noise is ⟨c_k c_l⟩.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import sympy
+from sympy import Expr, IndexedBase, KroneckerDelta, Symbol
+
+from theory import microscopic
+from theory.indexed import Definition, Piece, Program, index, indices, pull_back
+from theory.rules.base import Rule
+from theory.symbolic_network import Derivation, NoTheoryError, SymbolicNetwork
+
+k, l, a, c, d, b, t, x, z, m, n = indices("k l a c d b t x z m n")
+OUTER = {name: Symbol(name, nonnegative=True) for name in
+         ("outer_rate", "head_rate", "weight_decay", "query", "tasks_per_step")}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Structure:
+    """What changes the equations themselves, beside the rule: each combination is one flow."""
+
+    blocks: bool = False
+    """Structured inputs: order parameters carry a leading block index."""
+    heads: bool = False
+    """Tasks come from a finite set of heads, not from a Gaussian."""
+
+
+@dataclass(frozen=True)
+class Flow:
+    """The closed equations of a rule: inputs, definitions in order, and which of them are outputs.
+
+    Outputs are ``dQ`` (once per pair), ``dR``, ``dw`` and ``error``; dα-derivatives, or increments
+    per step in the population regime. Everything a definition reads is an input or defined before.
+    """
+
+    rule: Rule
+    structure: Structure
+    program: Program
+    scalars: tuple[str, ...]
+    outputs: tuple[str, ...] = ("dQ", "dR", "dw", "error")
+
+    @property
+    def title(self) -> str:
+        """Rule, order and regime in words."""
+        order = f", order {self.rule.order}" if hasattr(self.rule, "order") else ""
+        return f"{self.rule.name}{order}, {self.rule.regime}"
+
+    @property
+    def definitions(self) -> tuple[Definition, ...]:
+        """All definitions, in the order of evaluation."""
+        return tuple(self.program.definitions)
+
+
+def symbolic(rule: Rule) -> Rule:
+    """The same rule with its rates as symbols; what selects an equation keeps its value."""
+    rates = {}
+    for entry in fields(rule):
+        value = getattr(rule, entry.name)
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if number and not entry.metadata.get("unrolled") and value != float("inf"):
+            rates[entry.name] = Symbol(entry.name, nonnegative=True)
+    return replace(rule, **rates)
+
+
+def derive(rule: Rule, structure: Structure = Structure()) -> Flow:
+    """Derive the flow of a rule.
+
+    Raises NoTheoryError, with the reason, where the combination has no closed theory yet.
+    """
+    derivation = Derivation(symbolic(rule), rule, structure.blocks)
+    network = derivation.initial_network()
+    adapted = derivation.rule.adapt(network, derivation.task)
+    error = derivation.objective(adapted)
+    gradient, head_gradient = _gradients(derivation, network, adapted)
+    custom = derivation.rule.head_step(network, adapted, derivation.task)
+    if custom is not None:
+        head_gradient = -derivation.mean(custom)
+    noise = None
+    if rule.regime == "streaming":
+        noise = _noise(derivation, adapted, structure)
+    _assemble(derivation, gradient, head_gradient, noise)
+    program = derivation.program.needed(["dQ", "dR", "dw", str(error.label)])
+    names = {s.name for d in program.definitions for p in d.pieces for s in p.expression.free_symbols
+             if isinstance(s, Symbol) and not s.is_integer}  # fmt: skip
+    labels = {str(name) for name in program.inputs} | {d.name for d in program.definitions}
+    return Flow(rule, structure, program, tuple(sorted(names - labels)))
+
+
+def _gradients(
+    derivation: Derivation, network: SymbolicNetwork, adapted: SymbolicNetwork
+) -> tuple[IndexedBase, Expr]:
+    """Gradient of the meta-objective: coefficients of ∂/∂J on the fields, and ∂/∂w."""
+    program = derivation.program
+    seeds = {"error": Piece((), sympy.Integer(1))}
+    C = derivation.covariance
+    exact = getattr(derivation.rule, "order", "first") == "exact"
+    if exact:
+        adjoints = pull_back(program, seeds, {str(C.label), "w"})
+        return (_representation_gradient(derivation, adjoints.get(str(C.label)), None),
+                adjoints["w"][k])  # fmt: skip
+    moved, head = str(adapted.covariance.label), adapted.head_name
+    held = {head, moved, *derivation.held}
+    adjoints = pull_back(program, seeds, {moved, head}, held=held)
+    head_gradient = derivation.over_tasks(adjoints[head][derivation.at(k)])
+    return _representation_gradient(derivation, adjoints.get(moved), adapted), head_gradient
+
+
+def _representation_gradient(
+    derivation: Derivation, adjoint: IndexedBase | None, moved: SymbolicNetwork | None
+) -> IndexedBase:
+    """G with ∂ε/∂J = G·(J, B): twice the symmetric part of the adjoint of the covariance.
+
+    Where the inner loop has moved the representation and that displacement is held, the gradient
+    at (J', B) is written in (J, B) again.
+    """
+    program, block = derivation.program, derivation.block
+    if adjoint is None:
+        return program.define("gradient", ((*block, k, a), sympy.Integer(0)))
+    if moved is None or moved.map is None:
+        return program.define(
+            "gradient", ((*block, k, a), adjoint[(*block, k, a)] + adjoint[(*block, a, k)])
+        )
+    lead, G = (t, *block), moved.map
+    twice = program.define("adapted_gradient", ((*lead, k, a), adjoint[(*lead, k, a)] + adjoint[(*lead, a, k)]))
+    return program.define(
+        "gradient",
+        ((*block, k, a), twice[(*lead, k, l)] * G[(*lead, l, a)]),
+        ((*block, k, n), twice[(*lead, k, n)]),
+    )
+
+
+def _noise(derivation: Derivation, adapted: SymbolicNetwork, structure: Structure) -> Expr:
+    """S_kl = ⟨c_k c_l⟩/(V T_b): different examples decouple, and c carries the mean's factor."""
+    scale = 1 / (OUTER["query"] * OUTER["tasks_per_step"])
+    share = derivation.share()
+    if derivation.support_is_finite:
+        return share * derivation.program.input("S_finite", "kl")[k, l]
+    per_task = derivation.per_task or structure.heads
+    S = derivation.noise(adapted, per_task)
+    if not per_task:
+        return scale * share * S[k, l]
+    if derivation.exact and adapted.map is not None:
+        total, lead = derivation.pushed_noise(S, adapted), (t, *derivation.block)
+        return scale * share * derivation.weight[t] * total[(*lead, k, l)]
+    return scale * share * derivation.weight[t] * S[t, k, l]
+
+
+def _assemble(
+    derivation: Derivation, gradient: IndexedBase, head_gradient: Expr, noise: Expr | None
+) -> None:
+    """The flow of (Q, R, w) from the displacement D·(J, B) of one unit of time."""
+    program, block = derivation.program, derivation.block
+    Q, R, T = derivation.Q, derivation.R, derivation.T
+    eta, kappa = OUTER["outer_rate"], OUTER["weight_decay"]
+    D = program.define(
+        "D", ((*block, k, a), -eta * gradient[(*block, k, a)]), ((*block, k, k), -eta * kappa),
+        meaning="mean displacement of J",
+    )  # fmt: skip
+    X = program.define(
+        "X",
+        ((*block, k, l), D[(*block, k, index("k2"))] * Q[(*block, index("k2"), l)] + D[(*block, k, m)] * R[(*block, l, m)]),
+        ((*block, k, n), D[(*block, k, l)] * R[(*block, l, n)] + D[(*block, k, m)] * T[(*block, m, n)]),
+        ranges=D_ranges(block),
+    )  # fmt: skip
+    rate = X[(*block, k, l)] + X[(*block, l, k)]
+    if derivation.rule.regime == "population":
+        rate += X[(*block, k, a)] * D[(*block, l, a)]
+    if noise is not None:
+        rate += eta**2 * noise
+    program.define("dQ", ((*block, k, l), rate), paired=True)
+    program.define("dR", ((*block, k, n), X[(*block, k, n)]))
+    program.define("dw", ((k,), -OUTER["head_rate"] * head_gradient))
+
+
+def D_ranges(block: Iterable[Symbol]) -> tuple[str, ...]:
+    return (*(["L"] if tuple(block) else []), "K", "N")

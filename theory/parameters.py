@@ -1,0 +1,70 @@
+"""The parameters of a flow as plain numbers and arrays: what the generated functions are given."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from theory.rules.base import Rule
+from theory.tasks import TaskDistribution
+
+Array = NDArray[np.float64]
+DEFAULT_NODES = 12
+"""Gauss-Hermite nodes per head dimension where a task average is not closed."""
+
+
+def task_nodes(tasks: TaskDistribution, nodes: int) -> tuple[Array, Array]:
+    """Heads (t, M) and weights (t,) that average over tasks: the given set, or Gauss-Hermite.
+
+    Along the eigenvectors of the head covariance, with one node where the variance vanishes;
+    exact for polynomials of degree 2·nodes − 1 in each direction.
+    """
+    if tasks.heads is not None:
+        return tasks.heads, np.full(len(tasks.heads), 1.0 / len(tasks.heads))
+    values, vectors = np.linalg.eigh(tasks.head_covariance)
+    points, weights = np.polynomial.hermite_e.hermegauss(nodes)
+    weights = weights / weights.sum()
+    spread = values > 1e-14 * max(1.0, float(values.max(initial=0.0)))
+    axes = [points * np.sqrt(v) if on else np.zeros(1) for v, on in zip(values, spread, strict=True)]
+    scales = [weights if on else np.ones(1) for on in spread]
+    grid = np.stack([g.ravel() for g in np.meshgrid(*axes, indexing="ij")], axis=-1)
+    product = np.prod(
+        np.stack([g.ravel() for g in np.meshgrid(*scales, indexing="ij")], axis=-1), axis=-1
+    )
+    return tasks.head_mean + grid @ vectors.T, product
+
+
+def parameters(
+    rule: Rule, tasks: TaskDistribution, teacher_overlap: Array,
+    variance: Array | None = None, fraction: Array | None = None,
+) -> dict[str, Any]:  # fmt: skip
+    """Everything that the generated functions of a rule may ask for, by name.
+
+    ``teacher_overlap`` is T, (M, M) or (L, M, M) with the variances and fractions of structured
+    inputs. ``TT`` is the overlap of one task's teacher, T + δ²·I (δ² f_b per block).
+    """
+    M = teacher_overlap.shape[-1]
+    share = np.ones(1) if fraction is None else fraction[:, None, None]
+    spread = tasks.representation_spread**2 * share * np.eye(M)
+    nodes = getattr(rule, "nodes", None) or DEFAULT_NODES
+    heads, weight = task_nodes(tasks, nodes)
+    constant = np.eye(M + 1)[0]
+    values: dict[str, Any] = {
+        f.name: getattr(rule, f.name) for f in dataclasses.fields(rule)
+        if isinstance(getattr(rule, f.name), int | float)
+    }  # fmt: skip
+    if getattr(rule, "representation_rate", 0.0) is None:
+        values["representation_rate"] = values["inner_rate"]
+    return values | {
+        "T": teacher_overlap,
+        "TT": teacher_overlap + (spread[0] if fraction is None and spread.ndim == 3 else spread),
+        "variance": variance, "fraction": fraction,
+        "U": tasks.second_moment, "mean_task": tasks.second_moment[0], "constant": constant,
+        "unit": np.eye(M, M + 1, 1),
+        "heads": heads, "weight": weight,
+        "task_vector": np.concatenate([np.ones((len(heads), 1)), heads], axis=1),
+        "label_noise": tasks.label_noise,
+    }  # fmt: skip

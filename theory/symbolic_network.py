@@ -1,0 +1,451 @@
+"""The symbolic interpreter of a rule's statement: networks whose state is definitions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import sympy
+from sympy import Expr, IndexedBase, Symbol
+
+from theory import microscopic
+from theory.averages import Average
+from theory.indexed import Piece, Program, index, indices, pull_back
+from theory.rules.base import Rule
+
+k, l, a, c, d, b, t, x, z, m, n = indices("k l a c d b t x z m n")
+SIGMA = microscopic.SIGMA
+
+
+class NoTheoryError(ValueError):
+    """The combination has no closed theory; the message says which and why."""
+
+
+@dataclass(frozen=True)
+class Examples:
+    """The support or the query set, as far as averages over it are concerned."""
+
+    role: str
+    finite: bool = False
+
+
+@dataclass(frozen=True)
+class SymbolicTask:
+    """The two sets of examples that a rule's statement names."""
+
+    support: Examples
+    query: Examples
+
+
+@dataclass(frozen=True)
+class Vector:
+    """A quantity per learner unit, affine in the task; entry(k) is its indexed expression."""
+
+    entry: Callable[[Symbol], Expr]
+
+    def __add__(self, other: Vector) -> Vector:
+        return Vector(lambda at: self.entry(at) + other.entry(at))
+
+    def __sub__(self, other: Vector) -> Vector:
+        return Vector(lambda at: self.entry(at) - other.entry(at))
+
+    def __mul__(self, factor: Any) -> Vector:
+        return Vector(lambda at: factor * self.entry(at))
+
+    __rmul__ = __mul__
+
+    def __neg__(self) -> Vector:
+        return self * (-1)
+
+
+@dataclass(frozen=True)
+class Fields:
+    """Covariance of the fields (per task where ``lead`` says so) and its two-point averages."""
+
+    base: IndexedBase
+    lead: tuple[Symbol, ...]
+    diagonal: IndexedBase
+    I2: IndexedBase
+
+    def covariance(self, p: Symbol, q: Symbol) -> Expr:
+        """⟨x_p x_q⟩."""
+        return self.diagonal[(*self.lead, p)] if p == q else self.base[(*self.lead, p, q)]
+
+
+@dataclass(frozen=True)
+class SymbolicNetwork:
+    """A network in a derivation: head W (affine in the task), fields, and J' = map·(J, B)."""
+
+    derivation: Derivation
+    head_base: IndexedBase
+    covariance: IndexedBase
+    fields: Fields
+    map: IndexedBase | None = None
+    steps: int = 0
+    spread: IndexedBase | None = None
+
+    @property
+    def head_name(self) -> str:
+        return str(self.head_base.label)
+
+    @property
+    def head(self) -> Vector:
+        """w', as an expression affine in the task."""
+        return Vector(lambda at: self.head_base[self.derivation.at(at)])
+
+    def descend(self, examples: Examples, *, head: Any = 0, representation: Any = 0) -> SymbolicNetwork:
+        """One gradient step on the mean loss of the support set."""
+        return self.derivation.descend(self, examples, head, representation)
+
+    def fit_head(self, examples: Examples, *, ridge: Any = 0) -> SymbolicNetwork:
+        """The head that minimises the mean loss, plus (ridge/2)‖w‖²."""
+        return self.derivation.fit_head(self, examples, ridge)
+
+    def head_descent(self, examples: Examples) -> Vector:
+        """−∂loss/∂w, averaged over fields."""
+        descent = self.derivation.head_descent(self)
+        return Vector(lambda at: descent[self.derivation.at(at)])
+
+    def with_head(self, head: Vector) -> SymbolicNetwork:
+        """The same network with another head."""
+        return self.derivation.with_head(self, head)
+
+
+class Derivation:
+    """The definitions that a rule's statement leaves behind while it runs."""
+
+    def __init__(self, rule: Rule, numbers: Rule, blocks: bool) -> None:
+        self.rule, self.program = rule, Program()
+        self.block = (b,) if blocks else ()
+        self.exact = getattr(rule, "order", "first") == "exact"
+        self.per_task = getattr(numbers, "support_ratio", None) is not None
+        ratio = getattr(numbers, "support_ratio", None)
+        self.extensive = sympy.Symbol("support_ratio") if ratio not in (None, float("inf")) else None
+        support = getattr(numbers, "support", None)
+        self.support = sympy.Symbol("support", nonnegative=True)
+        finite = numbers.adapts and support not in (None, float("inf"))
+        self.task = SymbolicTask(Examples("support", finite), Examples("query"))
+        self.support_is_finite = False
+        self.held: set[str] = set()
+        self._inputs(blocks)
+
+    def _inputs(self, blocks: bool) -> None:
+        program, lead = self.program, "b" if self.block else ""
+        self.Q, self.R = program.input("Q", lead + "kl"), program.input("R", lead + "km")
+        self.w = program.input("w", "k")
+        self.T, self.TT = program.input("T", lead + "mn"), program.input("TT", lead + "mn")
+        if blocks:
+            self.variance, self.fraction = program.input("variance", "b"), program.input("fraction", "b")
+        self.heads, self.weight = program.input("heads", "tm"), program.input("weight", "t")
+        self.U, self.constant = program.input("U", "xz"), program.input("constant", "x")
+        self.mean_task, self.unit = program.input("mean_task", "x"), program.input("unit", "mx")
+        self.task_vector = program.input("task_vector", "tx")
+
+    def at(self, *units: Symbol) -> tuple[Symbol, ...]:
+        """Indices of a quantity affine in the task: (k, x), or (t, k) where kept per task."""
+        return (t, *units) if self.per_task else (*units, x)
+
+    def initial_network(self) -> SymbolicNetwork:
+        """The network that the inner loop starts from: head w, covariance C of the fields."""
+        program, block = self.program, self.block
+        parts = (
+            ((*block, k, l), self.Q[(*block, k, l)]), ((*block, k, n), self.R[(*block, k, n)]),
+            ((*block, n, k), self.R[(*block, k, n)]), ((*block, m, n), self.TT[(*block, m, n)]),
+        )  # fmt: skip
+        ranges = (*(["L"] if block else []), "N", "N")
+        self.covariance = program.define("C_block" if block else "C", *parts, ranges=ranges)
+        if not self.per_task:
+            head = program.define("w_initial", ((k, x), self.w[k] * self.constant[x]))
+            return SymbolicNetwork(self, head, self.covariance, self._fields(self.covariance, ()))
+        head = program.define("w_initial", ((t, k), self.w[k]))
+        own = program.define(f"{self.covariance.label}_task", ((t, *block, a, c), self.covariance[(*block, a, c)]))
+        return SymbolicNetwork(self, head, own, self._fields(own, (t,)))
+
+    def _fields(self, covariance: IndexedBase, lead: tuple[Symbol, ...]) -> Fields:
+        """Covariance of the fields summed over blocks, its diagonal and I2."""
+        program, base = self.program, covariance
+        if self.block:
+            total = self.variance[b] * covariance[(*lead, b, a, c)]
+            base = program.define("C", ((*lead, a, c), total))
+        diagonal = program.define("V", ((*lead, a), base[(*lead, a, a)]))
+        average = Average(((0,), (0,)))(
+            diagonal[(*lead, a)], base[(*lead, a, c)], diagonal[(*lead, c)]
+        )
+        I2 = program.define("I2", ((*lead, a, c), average), symmetric=True)
+        return Fields(base, lead, diagonal, I2)
+
+    def residual_weights(self, network: SymbolicNetwork) -> IndexedBase:
+        """s = (−w', u) over all fields."""
+        teacher = self.heads[t, n] if self.per_task else self.unit[n, x]
+        ranges = ("tasks", "N") if self.per_task else ("N", "H")
+        return self.program.define(
+            "s", (self.at(k), -network.head_base[self.at(k)]), (self.at(n), teacher), ranges=ranges
+        )
+
+    def head_descent(self, network: SymbolicNetwork) -> IndexedBase:
+        """e_k = ⟨Δ g_k⟩ = Σ_c s_c I2(k, c), minus the gradient of the averaged loss."""
+        s, fields = self.residual_weights(network), network.fields
+        expression = fields.I2[(*fields.lead, k, c)] * s[self.at(c)]
+        return self.program.define("e", (self.at(k), expression))
+
+    def with_head(self, network: SymbolicNetwork, head: Vector) -> SymbolicNetwork:
+        base = self.program.define("w_adapted", (self.at(k), head.entry(k)))
+        return replace(network, head_base=base)
+
+    def descend(
+        self, network: SymbolicNetwork, examples: Examples, head: Any, representation: Any
+    ) -> SymbolicNetwork:
+        if examples.finite and network.steps:
+            raise NoTheoryError(
+                "several inner steps on one finite support have no closed theory: "
+                "set rule.inner_steps = 1 or rule.support = inf"
+            )
+        if self.extensive is not None and network.steps:
+            raise NoTheoryError(
+                "several inner steps on one support of finite ratio do not close: "
+                "set rule.inner_steps = 1 or rule.support_ratio = inf"
+            )
+        descent = self.head_descent(network)
+        stepped = self.with_head(
+            network, network.head + Vector(lambda at: head * descent[self.at(at)])
+        )
+        if examples.finite:
+            stepped = replace(stepped, spread=self._spread(network, descent, head))
+        if self.per_task and representation != 0:
+            stepped = self._move_representation(stepped, network, representation)
+        return replace(stepped, steps=network.steps + 1)
+
+    def _spread(self, network: SymbolicNetwork, descent: IndexedBase, head: Any) -> IndexedBase:
+        """Cov(w'|u) averaged over u: (η²/P)(⟨z zᵀ⟩ − ⟨z⟩⟨z⟩ᵀ), z_k = Δ g_k on one support example."""
+        self.support_is_finite = True
+        program, fields = self.program, network.fields
+        s = self.residual_weights(network)
+        M = program.define("s2_initial", ((a, c), s[a, x] * self.U[x, z] * s[c, z]))
+        x_, g = microscopic.x, microscopic.g
+        z2 = microscopic.residual(a) * microscopic.residual(c) * g(x_[k]) * g(x_[l])
+        pieces: list[Expr] = []
+        for weight, average in microscopic.field_average(z2, fields.covariance):
+            if len(average.signature) == 2:
+                pieces.append(weight * fields.I2[k, l])
+                continue
+            A4 = program.define("A4", ((k, l, a, c), average), paired=True)
+            pieces.append(M[a, c] * A4[k, l, a, c])
+        outer = program.define("e_outer", ((k, l), descent[k, x] * self.U[x, z] * descent[l, z]))
+        cov = sympy.Add(*pieces) - outer[k, l]
+        base = program.define(
+            "w_spread", ((k, l), head**2 / self.support * cov), paired=True,
+            meaning="covariance of the adapted head over supports",
+        )  # fmt: skip
+        self.held.add(str(base.label))
+        self.first_step_rate = head
+        return base
+
+    def _move_representation(
+        self, stepped: SymbolicNetwork, network: SymbolicNetwork, eta: Any
+    ) -> SymbolicNetwork:
+        """J' = G·(J, B) after one gradient step on the averaged support loss, per task."""
+        program, lead = self.program, (t, *self.block)
+        error = str(self.task_error(network, "support_error").label)
+        moved = str(network.covariance.label)
+        bar = pull_back(program, {error: Piece((t,), sympy.Integer(1))}, {moved},
+                        held={network.head_name})[moved]  # fmt: skip
+        at, G = (*lead, k, a), network.map
+        slope = program.define("A", (at, bar[(*lead, k, a)] + bar[(*lead, a, k)]))
+        if G is None:
+            new = program.define("G", (at, -eta * slope[at]), ((*lead, k, k), sympy.Integer(1)))
+        else:
+            through = G[at] - eta * slope[(*lead, k, l)] * G[(*lead, l, a)]
+            new = program.define("G", (at, through), ((*lead, k, n), -eta * slope[(*lead, k, n)]))
+        return self._moved_fields(stepped, network, new, eta)
+
+    def _moved_fields(
+        self, stepped: SymbolicNetwork, network: SymbolicNetwork, G: IndexedBase, eta: Any
+    ) -> SymbolicNetwork:
+        """Covariance of the fields of J' = G·(J, B), with the noise of a support of finite ratio."""
+        program, block, lead = self.program, self.block, (t, *self.block)
+        C = self.covariance
+        GC = program.define("GC", ((*lead, k, c), G[(*lead, k, a)] * C[(*block, a, c)]))
+        pieces: list[tuple[tuple[Symbol, ...], Expr]] = [
+            ((*lead, k, l), GC[(*lead, k, a)] * G[(*lead, l, a)]),
+            ((*lead, k, n), GC[(*lead, k, n)]),
+            ((*lead, n, k), GC[(*lead, k, n)]),
+            ((*lead, m, n), self.TT[(*block, m, n)]),
+        ]
+        if self.extensive is not None:
+            S = self.noise(network, per_task=True)
+            pieces.append(((*lead, k, l), eta**2 / self.extensive * self.share() * S[t, k, l]))
+            self.inner_noise_rate, self.support_network = eta, network
+        covariance = program.define(
+            f"{C.label}_adapted", *pieces, ranges=("tasks", *(["L"] if block else []), "N", "N")
+        )
+        return replace(stepped, covariance=covariance, map=G, fields=self._fields(covariance, (t,)))
+
+    def share(self) -> Expr:
+        """f_b λ_b, the share of a block of coordinates in the noise; 1 for iid inputs."""
+        return self.fraction[b] * self.variance[b] if self.block else sympy.Integer(1)
+
+    def task_error(self, network: SymbolicNetwork, name: str) -> IndexedBase:
+        """½⟨Δ²⟩ of one task."""
+        s, fields = self.residual_weights(network), network.fields
+        half = sympy.Rational(1, 2)
+        value = half * s[t, a] * s[t, c] * fields.I2[(*fields.lead, a, c)]
+        return self.program.define(name, ((t,), value))
+
+    def objective(self, adapted: SymbolicNetwork) -> IndexedBase:
+        """The meta-objective ½⟨Δ²⟩ on new queries, averaged over tasks and supports."""
+        program = self.program
+        if self.per_task:
+            error = self.task_error(adapted, "task_error")
+            return program.define("error", ((), self.weight[t] * error[t]))
+        s = self.residual_weights(adapted)
+        pieces = [((a, c), s[a, x] * self.U[x, z] * s[c, z])]
+        if adapted.spread is not None:
+            pieces.append(((k, l), adapted.spread[k, l]))
+        M = program.define("s2", *pieces, meaning="second moment of s over tasks")
+        self.moments, self.s = M, s
+        (pair,) = microscopic.field_average(
+            microscopic.loss_of_examples(a, c), adapted.fields.covariance
+        )
+        half = pair[0] / (microscopic.s[a] * microscopic.s[c])
+        return program.define("error", ((), half * M[a, c] * adapted.fields.I2[a, c]))
+
+    def fit_head(self, network: SymbolicNetwork, examples: Examples, ridge: Any) -> SymbolicNetwork:
+        if examples.finite:
+            raise NoTheoryError(
+                "a head fitted on a finite support has no closed theory: set rule.support = inf"
+            )
+        program, fields = self.program, network.fields
+        lead = fields.lead
+        gram = program.define(
+            "gram", ((*lead, k, l), fields.I2[(*lead, k, l)]), ((*lead, k, k), sympy.sympify(ridge))
+        )
+        inverse = program.define(
+            "gram_inverse", ((*lead, k, l), gram[(*lead, k, l)]), external="pinv"
+        )
+        teacher = self.heads[t, n] if self.per_task else self.unit[n, x]
+        target = program.define("target", (self.at(k), fields.I2[(*lead, k, n)] * teacher))
+        fitted = Vector(lambda at: inverse[(*lead, at, l)] * target[self.at(l)])
+        return replace(self.with_head(network, fitted), steps=network.steps + 1)
+
+    def over_tasks(self, expression: Expr) -> Expr:
+        """∂ε/∂w from the adjoint of the adapted head: every task has the same w."""
+        return expression if self.per_task else expression * self.constant[x]
+
+    def mean(self, vector: Vector) -> Expr:
+        """The mean over tasks of a quantity affine in the task."""
+        if self.per_task:
+            return self.weight[t] * vector.entry(k)
+        return sympy.expand(vector.entry(k) * self.mean_task[x])
+
+    def noise(self, network: SymbolicNetwork, per_task: bool) -> IndexedBase:
+        """S_kl = ⟨c_k c_l⟩ over fields and noise: per task, or averaged over Gaussian tasks."""
+        lead = (t,) if per_task else ()
+        product = microscopic.update_coefficient(k, c) * microscopic.update_coefficient(l, d)
+        value = self.average(network, product, (k, l), per_task)
+        return self.program.define("S", ((*lead, k, l), value), paired=True, meaning="noise")
+
+    def average(
+        self, network: SymbolicNetwork, product: Expr, pair: tuple[Symbol, ...], per_task: bool
+    ) -> Expr:
+        """⟨product⟩ over fields, noise and tasks: moments of s × averages, each defined per pair."""
+        program, fields, total = self.program, network.fields, sympy.Integer(0)
+        for weight, gaussian in microscopic.field_average(product, fields.covariance):
+            factors = sympy.Mul.make_args(weight)
+            kept = sympy.Mul(*(f for f in factors if not f.has(microscopic.s)))
+            units = [i for f in factors if f.has(microscopic.s) for i in _unit(f)]
+            inner = tuple(sorted(_slots_of(gaussian, fields) - set(pair), key=str))
+            at = (*fields.lead, *pair, *inner)
+            tensor = program.define(f"I{len(gaussian.signature)}_pair", (at, gaussian), paired=True)
+            moment = self._moment(network, units, pair, inner, per_task)
+            total += kept * moment * tensor[at]
+        return total
+
+    def _moment(
+        self, network: SymbolicNetwork, units: list[Symbol], pair: tuple[Symbol, ...],
+        inner: tuple[Symbol, ...], per_task: bool,
+    ) -> Expr:  # fmt: skip
+        """⟨s_k s_l s_c s_d⟩ over tasks (Wick's theorem about a mean), or the product per task.
+
+        The average that multiplies it is symmetric in c and d, so that the two pairings that
+        only exchange them are taken together.
+        """
+        program = self.program
+        s = self.residual_weights(network)
+        if per_task:
+            if not self.per_task:
+                value = s[a, x] * self.task_vector[t, x]
+                s = program.define("s_task", ((t, a), value))
+            return sympy.Mul(*(s[t, unit] for unit in units))
+        M = self.moments
+        if len(units) == 2:
+            return M[units[0], units[1]]
+        mean = program.define("s_mean", ((a,), s[a, x] * self.mean_task[x]))
+        first, second = pair
+        third, fourth = (u for u in units if u not in pair)
+        wick = (
+            M[first, second] * M[third, fourth] + 2 * M[first, third] * M[second, fourth]
+            - 2 * sympy.Mul(*(mean[u] for u in units))
+        )  # fmt: skip
+        return program.define("s4", ((*pair, *inner), wick), paired=True)[(*pair, *inner)]
+
+    def pushed_noise(self, S: IndexedBase, adapted: SymbolicNetwork) -> IndexedBase:
+        """Noise of the total derivative: queries act through ∂J'/∂J, supports through ∂c/∂h."""
+        program, lead = self.program, (t, *self.block)
+        G = adapted.map
+        k2, l2 = indices("k2 l2")
+        half = program.define("GS", ((*lead, k, l), G[(*lead, k2, k)] * S[t, k2, l]))
+        pieces = [((*lead, k, l), half[(*lead, k, l2)] * G[(*lead, l2, l)])]
+        if self.extensive is not None:
+            through = self._support_noise(S)
+            scale = self.inner_noise_rate**2 / self.extensive * self._overlap_variance()
+            pieces.append(((*lead, k, l), scale * through[t, k, l]))
+        return program.define("S_total", *pieces)
+
+    def _overlap_variance(self) -> Expr:
+        """Variance of ξ·ξ'/√N of two examples, Σ_b f_b λ_b²; 1 for iid inputs."""
+        return self.program.define(
+            "overlap_variance", ((), self.fraction[b] * self.variance[b] ** 2)
+        )[()] if self.block else sympy.Integer(1)  # fmt: skip
+
+    def _support_noise(self, S: IndexedBase) -> IndexedBase:
+        """Σ_pq ⟨F_pk F_ql⟩ S_pq with F_pk = ∂c_p/∂h_k on a support example.
+
+        ∂c_p/∂x_k has a part in which the residual is differentiated and, at p = k, one in which
+        g' is: three kinds of products, the mixed one twice.
+        """
+        program, network = self.program, self.support_network
+        p, q = indices("k2 l2")
+        u = microscopic.update_coefficient
+        s_, x_, g = microscopic.s, microscopic.x, microscopic.g
+        steep = {i: -s_[i] * sympy.diff(g(x_[i]), x_[i], 2) for i in (k, l)}
+
+        def gram(i: Symbol, j: Symbol) -> Expr:
+            return -s_[i] * s_[j] * sympy.diff(g(x_[i]), x_[i]) * sympy.diff(g(x_[j]), x_[j])
+
+        del u
+        both = self.average(network, gram(p, k) * gram(q, l), (k, l), True) * S[t, p, q]
+        mixed = self.average(
+            network, steep[k] * microscopic.residual(c) * gram(q, l), (k, l), True
+        ) * S[t, k, q]
+        other = self.average(
+            network, steep[l] * microscopic.residual(c) * gram(p, k), (k, l), True
+        ) * S[t, p, l]
+        single = self.average(
+            network, steep[k] * steep[l] * microscopic.residual(c) * microscopic.residual(d),
+            (k, l), True,
+        ) * S[t, k, l]  # fmt: skip
+        total = both + mixed + other + sympy.expand_mul(single, deep=False)
+        return program.define("S_support", ((t, k, l), total), paired=True)
+
+
+def _unit(factor: Expr) -> list[Symbol]:
+    """The indices of a power of s."""
+    base, power = factor.as_base_exp()
+    return [base.indices[0]] * int(power)
+
+
+def _slots_of(gaussian: Expr, fields: Fields) -> set[Symbol]:
+    """The field indices that an average reads."""
+    lead = set(fields.lead)
+    return {i for e in gaussian.atoms(sympy.Indexed) for i in e.indices} - lead
