@@ -86,6 +86,9 @@ class Rule:
     tasks_per_step: int = rate("T_b, tasks per outer step", default=1, minimum=1, integer=True)
     regime: str = choice("time and noise of the outer loop", REGIMES)
 
+    def check(self) -> None:
+        """Raises ValueError, naming the field, where fields do not go together."""
+
     def adapt(self, network: Any, task: Any) -> Any:
         """The inner loop: from the initial network to the one that the query loss is taken at."""
         return network

@@ -39,6 +39,10 @@ class Maml(MetaRule):
         metadata={"doc": "cubature nodes per head dimension", "minimum": 1, "integer": True},
     )
 
+    def check(self) -> None:
+        if (self.support is None) == (self.support_ratio is None):
+            raise ValueError("rule.support or rule.support_ratio: maml needs exactly one of them")
+
     def adapt(self, network: Any, task: Any) -> Any:
         rate_of_j = self.inner_rate if self.representation_rate is None else self.representation_rate
         for _ in range(self.inner_steps):
