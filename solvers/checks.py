@@ -159,9 +159,7 @@ def rule(kind: type[Rule], table: Mapping[str, Any]) -> Rule:
     checked = schema.checked(section, table, "rule")
     try:
         made = kind(**{key: getattr(checked, key) for key in section.model_fields if key != "name"})
-        check = getattr(made, "check", None)
-        if check is not None:
-            check()
+        made.check()
     except (TypeError, ValueError) as error:
         raise ExperimentError(error) from None
     return made

@@ -190,10 +190,11 @@ class Experiment:
         Raises:
             ExperimentError: there is no theory for this combination.
         """
-        from theory.flow import NoTheoryError, derive
+        from theory.flow import NoTheoryError, Structure, derive
 
+        structure = Structure(blocks=bool(self.layout.blocks), heads=self.tasks.heads is not None)
         try:
-            return derive(self.rule, self.activation, structured=bool(self.layout.blocks))
+            return derive(self.rule, structure)
         except NoTheoryError as error:
             raise ExperimentError(error) from error
 
@@ -202,7 +203,7 @@ class Experiment:
         """The flow as numerical code."""
         from theory.codegen import compile_flow
 
-        return compile_flow(self.flow)
+        return compile_flow(self.flow, self.activation)
 
     @cached_property
     def evaluation(self) -> dict[str, float] | None:

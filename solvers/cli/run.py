@@ -1,0 +1,100 @@
+"""``macrodyn run``: integrate, find plateaus, compare with simulation, draw."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from solvers import store
+from solvers.cli import common
+from solvers.results import Status, Trajectory
+
+if TYPE_CHECKING:
+    from solvers.compare import Comparison
+    from solvers.results import Ensemble
+
+
+def run(
+    source: common.Source,
+    set: common.Set = None,
+    out: common.Out = None,
+    json: common.Json = False,
+    quiet: common.Quiet = False,
+) -> None:
+    """Integrate the flow, find its plateaus, compare with a simulation if asked for, and draw."""
+    experiment = common.experiment(source, set)
+    folder = common.destination(out if out or json else Path("results") / experiment.name)
+    from solvers.integrate import integrate
+
+    with common.progress("integrate", quiet):
+        trajectory = integrate(experiment, throw=False)
+    ensemble, comparison = _simulated(trajectory, quiet)
+    if folder:
+        _write(trajectory, ensemble, folder)
+    common.warn(trajectory.warnings, quiet)
+    if json:
+        common.show_json(_report(trajectory, comparison))
+    elif not quiet:
+        _summarise(trajectory, comparison)
+        common.echo(f"files      {folder}")
+    if trajectory.status is not Status.success:
+        common.echo(f"macrodyn: {trajectory.status}: {trajectory.message}", error=True)
+        raise typer.Exit(common.NUMERICAL_FAILURE)
+
+
+def _simulated(trajectory: Trajectory, quiet: bool) -> tuple[Ensemble | None, Comparison | None]:
+    """The finite-N runs that belong to a trajectory, and how they compare; None if not asked for."""
+    if trajectory.experiment.simulate is None or trajectory.status is not Status.success:
+        return None, None
+    from solvers.compare import compare
+    from solvers.simulate import simulate
+
+    with common.progress("simulate", quiet) as report:
+        ensemble = simulate(trajectory.experiment, progress=report)
+    return ensemble, compare(trajectory, ensemble)
+
+
+def _write(trajectory: Trajectory, ensemble: Ensemble | None, folder: Path) -> None:
+    experiment = trajectory.experiment
+    store.save(trajectory.dataset, folder / "trajectory.nc", experiment)
+    if ensemble is not None:
+        store.save(ensemble.dataset, folder / "simulation.nc", experiment)
+    common.save_figure(trajectory.plot(ensemble), folder / "trajectory")
+
+
+def _report(trajectory: Trajectory, comparison: Comparison | None) -> dict[str, Any]:
+    final = trajectory.final
+    values = {"Q": final.Q, "R": final.R, "w": final.w, "error": final.error}
+    extra = {name: series[-1] for name, series in trajectory.observables.items()}
+    plateaus = [{"start": p.start, "end": p.end, "error": p.error} for p in trajectory.plateaus]
+    report = {
+        "status": trajectory.status,
+        "message": trajectory.message,
+        "warnings": trajectory.warnings,
+        "time": trajectory.time[-1],
+        "final": values | extra,
+        "specialization": trajectory.specialization,
+        "label": trajectory.label,
+        "escape_time": trajectory.escape_time,
+        "plateaus": plateaus,
+        "evaluations": trajectory.evaluations,
+        "seconds": trajectory.seconds,
+    }
+    if comparison is not None:
+        report["comparison"] = comparison.report
+    return report
+
+
+def _summarise(trajectory: Trajectory, comparison: Comparison | None) -> None:
+    common.echo(f"status     {trajectory.status} at time {trajectory.time[-1]:g}")
+    common.echo(f"error      {trajectory.final.error:.8g}   ({trajectory.label})")
+    for plateau in trajectory.plateaus:
+        common.echo(
+            f"plateau    {plateau.start:.4g} … {plateau.end:.4g} at error {plateau.error:.6g}"
+        )
+    if trajectory.escape_time is not None:
+        common.echo(f"escape     {trajectory.escape_time:.6g}")
+    if comparison is not None:
+        common.echo(f"simulation {comparison.sentence}")

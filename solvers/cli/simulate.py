@@ -1,0 +1,46 @@
+"""``macrodyn simulate``: the algorithm itself at finite N."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from solvers import store
+from solvers.cli import common
+from solvers.errors import ExperimentError
+from solvers.results import Status
+
+if TYPE_CHECKING:
+    from solvers.results import Ensemble
+
+
+def simulate(
+    source: common.Source,
+    set: common.Set = None,
+    out: common.Out = None,
+    json: common.Json = False,
+    quiet: common.Quiet = False,
+) -> None:
+    """Run the algorithm itself at finite N: mean and standard error over runs."""
+    experiment = common.experiment(source, set)
+    if experiment.simulate is None:
+        raise ExperimentError("simulate.dimension is missing; add --set simulate.dimension=500")
+    folder = common.destination(out)
+    from solvers.simulate import simulate as simulated
+
+    with common.progress("simulate", quiet) as report:
+        ensemble = simulated(experiment, progress=report)
+    if folder:
+        store.save(ensemble.dataset, folder / "simulation.nc", experiment)
+        common.save_figure(ensemble.plot(), folder / "simulation")
+    common.warn(ensemble.warnings, quiet)
+    if json:
+        common.show_json(_report(ensemble))
+    elif not quiet:
+        _summarise(ensemble)
+        if folder:
+            common.echo(f"files      {folder}")
+    if ensemble.status is not Status.success:
+        common.echo(f"macrodyn: {ensemble.status}: {ensemble.message}", error=True)
+        raise typer.Exit(common.NUMERICAL_FAILURE)
