@@ -288,7 +288,7 @@ def push_forward(
     adjoints are carried back, pair by pair, to the tensors they are made of (``_contract_pairs``).
     """
     moving = dict(tangents)
-    inner = {d.name for d in program.definitions if d.paired and _is_inner(d)}
+    inner = _inner(program)
     for definition in program.definitions[:]:
         if definition.name in inner or not definition.reads() & (set(moving) | inner):
             continue
@@ -311,9 +311,18 @@ def push_forward(
     return moving
 
 
-def _is_inner(definition: Definition) -> bool:
-    """Whether a tensor per pair (k, l) has further field indices."""
-    return "N" in definition.ranges
+def _inner(program: Program) -> set[str]:
+    """Tensors per pair (k, l) with further indices that only serve other tensors per pair."""
+    found = {d.name for d in program.definitions if d.paired and "N" in d.ranges}
+    while True:
+        read = [d.reads() for d in program.definitions if not d.paired]
+        read += [d.reads() for d in program.definitions if d.paired and len(d.pieces) > 1]
+        open_ = {d.name for d in program.definitions if d.name in found and any(d.name in r for r in read)}
+        outer = {d.name for d in program.definitions if d.paired and "N" in d.ranges} - found
+        open_ |= {n for d in program.definitions if d.name in outer | open_ for n in d.reads() & found}
+        if not open_:
+            return found
+        found -= open_
 
 
 def _tangent(expression: Expr, moving: Mapping[str, IndexedBase], direction: Symbol) -> Expr:

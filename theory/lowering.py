@@ -145,7 +145,7 @@ class NumpyWriter:
         return next(i for i in range(len(ranges) - 1) if ranges[i] == ranges[i + 1] == "K")
 
     def _pair(self, definition: Definition, at: Tokens) -> Tokens:
-        if not definition.paired:
+        if not definition.paired or len(at) < len(definition.ranges):
             return ()
         where = self._pair_axis(definition.ranges)
         return at[where : where + 2]
@@ -259,9 +259,8 @@ class NumpyWriter:
         operands = [self._view(entry, pair) for entry in entries]
         if nonlinear is not None:
             order = self._order(nonlinear, definition, piece)
-            self.count += 1
-            self.lines.append(f"a{self.count} = {self._pointwise(nonlinear, order, pair)}")
-            operands.insert(0, Operand(f"a{self.count}", order))
+            code = self._pointwise(nonlinear, order, pair)
+            operands.insert(0, Operand(self._keep(code), order))
         reach = tuple(i for i in axes if any(i in o.axes for o in operands))
         result = self._contract(operands, reach)
         if scalar != 1:
