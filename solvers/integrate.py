@@ -1,0 +1,249 @@
+"""From an experiment to its trajectory."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from solvers import plateau, states
+from solvers.errors import ExperimentError
+from solvers.paths import Path, iterate, solve
+from solvers.results import NumericalFailure, Status, Trajectory
+from solvers.starts import smallest_asymmetry, symmetric_start
+from theory.overlaps import Layout, field_covariance, is_physical
+
+if TYPE_CHECKING:
+    from solvers.experiment import Experiment
+    from theory.codegen import CompiledFlow
+
+Array = NDArray[np.float64]
+Observable = Callable[[Array, Array, Array, Array], Any]
+
+FINER = 1e-3
+"""The absolute tolerance is at most this share of the smallest asymmetry of the start."""
+COARSE = 1e-7
+"""A relative tolerance above this moves the escape from a small asymmetry by more than 0.1 %."""
+
+
+def integrate(
+    experiment: Experiment,
+    *,
+    observables: Mapping[str, Observable] | None = None,
+    throw: bool = True,
+) -> Trajectory:
+    """The trajectory of the order parameters, stored at the times of ``integrate.points``.
+
+    ``observables`` are functions of (Q, R, w, T), stored by name beside the built-in ones; T is
+    the bare teacher overlap, of the same form as Q. The error of Q and R is some 10² × rtol; the
+    absolute tolerance is lowered to 1e-3 of the smallest asymmetry of the start, without which
+    LSODA leaves a plateau too early. In the population regime the map is iterated exactly.
+
+    Raises:
+        NumericalFailure: the status is not success; ``.result`` holds what was computed. With
+            ``throw=False`` that is returned instead.
+
+    >>> from solvers import Experiment
+    >>> e = Experiment.load("saad-solla")
+    >>> t = integrate(e, observables={"norm": lambda Q, R, w, T: Q[0, 0]})
+    >>> str(t.status), t.observables["norm"].shape
+    ('success', (400,))
+    """
+    clock = perf_counter()
+    flow_ready = perf_counter() if experiment.flow else clock
+    compiled = experiment.compiled
+    compiled_ready = perf_counter()
+    parameters, start = experiment.parameters, experiment.initial_state()
+    warnings = list(_on_start(experiment, start))
+    path = _path(experiment, compiled, parameters, start, warnings)
+    result = _assemble(experiment, compiled, parameters, path, observables or {}, warnings)
+    seconds = {
+        "derive": flow_ready - clock,
+        "compile": compiled_ready - flow_ready,
+        "integrate": perf_counter() - compiled_ready,
+    }
+    result = dataclasses.replace(result, seconds=seconds)
+    if throw and result.status is not Status.success:
+        raise NumericalFailure(result.message, result)
+    return result
+
+
+def stored_times(end: float, points: int, spacing: str, whole: bool = False) -> Array:
+    """``points`` times from 0 to ``end``, both included; whole numbers for steps, each once.
+
+    Logarithmic spacing runs from end/10⁶ (from the first step) to the end, after 0 itself.
+    """
+    if spacing == "log" and points > 2:
+        first = 1.0 if whole else 1e-6 * end
+        times = np.append(0.0, np.geomspace(first, end, points - 1))
+        times[-1] = end
+    else:
+        times = np.linspace(0.0, end, points)
+    return np.unique(np.round(times)) if whole else times
+
+
+def _path(
+    experiment: Experiment,
+    compiled: CompiledFlow,
+    parameters: Mapping[str, Any],
+    start: Array,
+    warnings: list[str],
+) -> Path:
+    """The solution; tolerances that are too coarse for the start are lowered or warned of."""
+    settings, layout = experiment.integrate, experiment.layout
+    rate = lambda y: compiled.rhs(y, parameters)  # noqa: E731
+    stored_pairs = layout.size - layout.hidden - layout.unpack(start)[1].size
+
+    def bounded(y: Array) -> bool:
+        return not states.diverged(y[:stored_pairs])
+
+    if compiled.discrete:
+        return iterate(rate, start, round(settings.time), bounded)
+    asymmetry = smallest_asymmetry(*layout.unpack(start))
+    atol = settings.atol if asymmetry is None else min(settings.atol, FINER * asymmetry)
+    if asymmetry is not None and settings.atol > 0.1 * asymmetry:
+        warnings.append(
+            f"integrate.atol = {settings.atol:g} is too coarse for the smallest asymmetry of the "
+            f"start, {asymmetry:.2g}: the escape would come too early. {atol:.1g} was used."
+        )
+    if asymmetry is not None and settings.rtol > max(COARSE, asymmetry):
+        warnings.append(
+            f"integrate.rtol = {settings.rtol:g} is coarser than the smallest asymmetry of the "
+            f"start, {asymmetry:.2g}: the escape from a plateau may come too early. Set 1e-8."
+        )
+    jacobian = lambda y: compiled.jacobian(y, parameters)  # noqa: E731
+    return solve(
+        rate, jacobian, start, settings.time, bounded, settings.method, settings.rtol, atol
+    )
+
+
+def _assemble(
+    experiment: Experiment,
+    compiled: CompiledFlow,
+    parameters: Mapping[str, Any],
+    path: Path,
+    custom: Mapping[str, Observable],
+    warnings: list[str],
+) -> Trajectory:
+    """The trajectory at the stored times, with what is found on the path between them."""
+    settings, layout = experiment.integrate, experiment.layout
+    times = stored_times(settings.time, settings.points, settings.spacing, path.discrete)
+    if path.end < settings.time:
+        times = np.append(times[times < path.end], path.end)
+    with np.errstate(all="ignore"):
+        y = path.at(times)
+        built_in = [compiled.observables(state, parameters) for state in y]
+        series = {name: np.array([values[name] for values in built_in]) for name in built_in[0]}
+        found = _events(compiled, parameters, path, layout)
+    Q, R, w = layout.unpack(y)
+    status, message = path.status, path.message
+    if status is Status.success:
+        status, message = _physicality(Q, R, times, parameters)
+    error = series.pop("error")
+    return Trajectory(
+        experiment=experiment,
+        layout=layout,
+        time=times,
+        Q=Q,
+        R=R,
+        w=w,
+        error=error,
+        observables={**series, **_custom(custom, Q, R, w, parameters, layout, series)},
+        status=status,
+        message=message,
+        warnings=tuple(warnings),
+        evaluations=path.evaluations,
+        **found,
+    )
+
+
+def _events(
+    compiled: CompiledFlow, parameters: Mapping[str, Any], path: Path, layout: Layout
+) -> dict[str, Any]:
+    """Plateaus, escape time and final speed, from the dense solution."""
+
+    def error(y: Array) -> float:
+        return float(compiled.observables(y, parameters)["error"])
+
+    def specialization(y: Array) -> float:
+        Q, R, _ = layout.unpack(y)
+        value = states.specialization(*states.fields(Q, R, parameters, layout))
+        return np.nan if value is None else value
+
+    def rate(y: Array) -> Array:
+        return compiled.rhs(y, parameters)
+
+    mesh = path.mesh
+    y = path.at(mesh)
+    errors = np.array([error(state) for state in y])
+    specializations = np.array([specialization(state) for state in y])
+    if path.discrete:
+        plateaus = plateau.find_plateaus(mesh, errors)
+        escape = plateau.escape_time(mesh, specializations, None)
+        change = np.diff(np.log(np.maximum(errors[-2:], np.finfo(float).tiny))).sum()
+        speed = abs(float(change)) / max(1.0, float(mesh[-1] - mesh[-2:][0]))
+    else:
+        speed_at = lambda t: plateau.directional_speed(error, rate, path.at(t))  # noqa: E731
+        level_at = lambda t: error(path.at(t))  # noqa: E731
+        plateaus = plateau.find_plateaus(mesh, errors, speed_at, level_at)
+        escape = plateau.escape_time(mesh, specializations, lambda t: specialization(path.at(t)))
+        resolved = errors[-1] > plateau.RESOLVED * errors.max()
+        speed = speed_at(path.end) if resolved else 0.0
+    return {"plateaus": plateaus, "escape_time": escape, "speed": speed}
+
+
+def _physicality(
+    Q: Array, R: Array, times: Array, parameters: Mapping[str, Any]
+) -> tuple[Status, str]:
+    """Whether C stayed positive semidefinite at all stored times."""
+    T = np.asarray(parameters["T"]) if Q.ndim == 4 else parameters["T"][0]
+    for time, q, r in zip(times, Q, R, strict=True):
+        if not is_physical(q, r, T):
+            smallest = np.linalg.eigvalsh(field_covariance(q, r, T)).min()
+            return Status.unphysical, (
+                f"The overlaps stopped being physical at time {time:.6g}: the smallest eigenvalue "
+                f"of C is {smallest:.2g}. Lower integrate.rtol or rule.outer_rate."
+            )
+    return Status.success, ""
+
+
+def _custom(
+    functions: Mapping[str, Observable],
+    Q: Array,
+    R: Array,
+    w: Array,
+    parameters: Mapping[str, Any],
+    layout: Layout,
+    taken: Mapping[str, Array],
+) -> dict[str, Array]:
+    """The user's observables along time."""
+    reserved = {"time", "Q", "R", "w", "error", "specialization", *taken}
+    if clash := sorted(reserved & set(functions)):
+        raise ExperimentError(f"an observable cannot be called {clash[0]}: that name is taken")
+    T = parameters["T"] if layout.blocks else parameters["T"][0]
+    rows = list(zip(Q, R, w, strict=True))
+    return {
+        name: np.array([f(q, r, v, T) for q, r, v in rows], dtype=float)
+        for name, f in functions.items()
+    }
+
+
+def _on_start(experiment: Experiment, start: Array) -> list[str]:
+    """Warnings about the start itself."""
+    Q, R, w = experiment.layout.unpack(start)
+    tasks = experiment.tasks
+    sentence = symmetric_start(
+        Q,
+        R,
+        w,
+        experiment.parameters["T"],
+        tasks.mean,
+        tasks.covariance,
+        experiment.activation.parity,
+        tasks.heads,
+    )
+    return [] if sentence is None else [sentence]

@@ -1,0 +1,191 @@
+"""Solutions of a flow that can be asked at any time: integrated by scipy, or iterated exactly."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.integrate import BDF, DOP853, LSODA, RK45, OdeSolution, Radau
+
+from solvers.results import Status
+
+Array = NDArray[np.float64]
+Rate = Callable[[Array], Array]
+
+METHODS = {"LSODA": LSODA, "DOP853": DOP853, "RK45": RK45, "Radau": Radau, "BDF": BDF}
+"""The integrators by name (scipy.integrate; LSODA after Hindmarsh and Petzold)."""
+WITH_JACOBIAN = ("LSODA", "Radau", "BDF")
+MOST_STEPS = 200_000
+MOST_NUMBERS = 20_000_000
+
+
+@dataclass(frozen=True)
+class Path:
+    """States along time: ``mesh`` (n,) resolves whatever happens, ``at`` gives y at any times.
+
+    ``end`` falls short of the time asked for if the status is not success. In a discrete path the
+    times are whole steps.
+    """
+
+    mesh: Array
+    at: Callable[[ArrayLike], Array]
+    status: Status
+    message: str
+    evaluations: Mapping[str, int]
+    discrete: bool = False
+
+    @property
+    def end(self) -> float:
+        """The last time reached."""
+        return float(self.mesh[-1])
+
+
+@dataclass
+class _Counted:
+    """A function that counts its calls, and turns an arithmetic failure into NaN."""
+
+    function: Callable[[Array], Array]
+    calls: int = 0
+
+    def __call__(self, time: float, y: Array) -> Array:
+        self.calls += 1
+        try:
+            return self.function(y)
+        except ArithmeticError:
+            return np.full_like(y, np.nan)
+
+
+def solve(
+    rate: Rate,
+    jacobian: Rate,
+    start: Array,
+    time: float,
+    bounded: Callable[[Array], bool],
+    method: str = "LSODA",
+    rtol: float = 1e-8,
+    atol: float = 1e-12,
+) -> Path:
+    """The solution of dy/dα = rate(y) from y(0) = start to α = time, with dense output.
+
+    Stops with a status when a state is not ``bounded``, the integrator fails or the user
+    interrupts; what was computed until then is kept.
+    """
+    rhs, jac = _Counted(rate), _Counted(jacobian)
+    extra = {"jac": jac} if method in WITH_JACOBIAN else {}
+    nodes, pieces = [0.0], []
+    status, message = Status.success, ""
+    with np.errstate(all="ignore"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        solver = METHODS[method](rhs, 0.0, start, time, rtol=rtol, atol=atol, **extra)
+        try:
+            while solver.status == "running" and status is Status.success:
+                trouble = _step(solver)
+                if trouble or len(pieces) == MOST_STEPS:
+                    status, message = Status.not_converged, _stuck(method, nodes[-1], trouble)
+                    break
+                if not bounded(solver.y):
+                    status = Status.diverged
+                if np.isfinite(solver.y).all():
+                    pieces.append(solver.dense_output())
+                    nodes.append(solver.t)
+        except KeyboardInterrupt:
+            status = Status.interrupted
+    if status in (Status.diverged, Status.interrupted):
+        message = explain(status, nodes[-1], time)
+    counts = {"rhs": rhs.calls, "jacobian": jac.calls, "steps": len(pieces)}
+    mesh, at = _dense(np.array(nodes), pieces, start, method)
+    return Path(mesh, at, status, message, counts)
+
+
+def _step(solver: LSODA | DOP853 | RK45 | Radau | BDF) -> str | None:
+    """One step; what went wrong, if anything did."""
+    try:
+        return solver.step()
+    except (ArithmeticError, ValueError, np.linalg.LinAlgError) as error:
+        return str(error)
+
+
+def _dense(
+    nodes: Array, pieces: list, start: Array, method: str
+) -> tuple[Array, Callable[[ArrayLike], Array]]:
+    if not pieces:
+        return nodes[:1], lambda times: np.broadcast_to(start, (*np.shape(times), len(start)))
+    solution = OdeSolution(nodes, pieces)
+    finer = 8 if method == "DOP853" else 4 if method != "LSODA" else 1
+    count = finer * len(pieces) + 1
+    mesh = np.interp(np.arange(count) / finer, np.arange(len(nodes)), nodes)
+    return mesh, lambda times: np.moveaxis(solution(times), 0, -1)
+
+
+def iterate(increment: Rate, start: Array, steps: int, bounded: Callable[[Array], bool]) -> Path:
+    """The orbit of y ← y + increment(y) over whole steps: exact, nothing is interpolated.
+
+    Some ten thousand states are kept, evenly spaced; those between are computed again on request.
+    Stops as ``solve`` does.
+    """
+    stride = 1 + steps // max(1000, min(20_000, MOST_NUMBERS // len(start)))
+    step, y, status, message = 0, start, Status.success, ""
+    kept, where = [start], [0]
+    with np.errstate(all="ignore"):
+        try:
+            for step in range(1, steps + 1):
+                following = y + increment(y)
+                if not np.isfinite(following).all():
+                    step, status = step - 1, Status.diverged
+                    break
+                y = following
+                outside = not bounded(y)
+                if outside or step % stride == 0:
+                    kept.append(y)
+                    where.append(step)
+                if outside:
+                    status = Status.diverged
+                    break
+        except KeyboardInterrupt:
+            step, status = where[-1], Status.interrupted
+        except ArithmeticError as error:
+            step, status = where[-1], Status.not_converged
+            message = f"The map could not be evaluated beyond step {step}: {error}."
+    if where[-1] < step:
+        kept.append(y)
+        where.append(step)
+    if status in (Status.diverged, Status.interrupted):
+        message = explain(status, step, steps)
+    known = np.array(where)
+
+    def state(wanted: int) -> Array:
+        position = int(np.searchsorted(known, wanted, side="right")) - 1
+        y = kept[position]
+        for _ in range(wanted - known[position]):
+            y = y + increment(y)
+        return y
+
+    def at(times: ArrayLike) -> Array:
+        whole = np.asarray(times).astype(int)
+        flat = [state(wanted) for wanted in whole.ravel().tolist()]
+        return np.reshape(flat, (*whole.shape, len(start)))
+
+    counts = {"rhs": step, "jacobian": 0, "steps": step}
+    return Path(known.astype(float), at, status, message, counts, discrete=True)
+
+
+def explain(status: Status, reached: float, time: float) -> str:
+    """The sentence for a path that was not followed to its end."""
+    if status is Status.interrupted:
+        return f"Interrupted at time {reached:.6g} of {time:.6g}; what was computed is kept."
+    return (
+        f"The flow diverged: an entry of Q passed 1e6, or was not finite, at time {reached:.6g}. "
+        "Lower rule.outer_rate (or the inner rates), or shorten integrate.time."
+    )
+
+
+def _stuck(method: str, reached: float, trouble: str | None) -> str:
+    cause = trouble.rstrip(".") if trouble else f"more than {MOST_STEPS} steps"
+    other = "DOP853" if method != "DOP853" else "LSODA"
+    return (
+        f"{method} could not go beyond time {reached:.6g} ({cause}). Try integrate.method = "
+        f'"{other}" or a larger integrate.rtol.'
+    )
