@@ -44,10 +44,10 @@ class WorkersLost(Interrupted):
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a task: its record, or the sentence that says why there is none."""
+    """What came of a task: its record, or the sentence that says why it is empty."""
 
     task: Task
-    record: Record | None
+    record: Record
     sentence: str = ""
 
 
@@ -217,7 +217,7 @@ def _attempt(work: Work, task: Task) -> Outcome:
     try:
         return Outcome(task, work(task))
     except Exception as error:  # noqa: BLE001  (the border at which one failing task is contained)
-        return Outcome(task, None, f"{type(error).__name__}: {error}")
+        return Outcome(task, {}, f"{type(error).__name__}: {error}")
 
 
 @dataclass
@@ -303,4 +303,4 @@ def _after_death(queue: _Queue, batch: list[Task], was_alone: bool) -> list[Outc
         queue.suspects.append(task)
         return []
     sentence = "its worker process died each time (killed, out of memory, or crashed)"
-    return [Outcome(task, None, sentence)]
+    return [Outcome(task, {}, sentence)]
