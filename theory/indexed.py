@@ -84,7 +84,7 @@ def distribute(expression: Expr) -> tuple[Expr, ...]:
 class Definition:
     """A named tensor. ``ranges`` has one letter set per axis.
 
-    ``symmetric``: X[a, c] = X[c, a]. ``paired``: the last-but-rest axes k, l of X[…k, l…] are
+    ``symmetric``: X[a, c] = X[c, a], made of a and c in the same way. ``paired``: the last-but-rest axes k, l of X[…k, l…] are
     symmetric and computed once per pair l ≤ k. ``meaning`` is the phrase the printer shows.
     """
 
@@ -202,8 +202,9 @@ def pull_back(
         if name not in due:
             continue
         bar, base = _adjoint(program, definition, due.pop(name), suffix)
-        if name in wanted and base is not None:
-            adjoints[name] = base
+        if name in wanted:
+            at = definition.pieces[0].at if base is None else ()
+            adjoints[name] = base or program.define(f"{name}_{suffix}", (at, bar(at)), ranges=definition.ranges)
         if name in held:
             continue
         if definition.external:
@@ -256,17 +257,33 @@ def _slots(definition: Definition, piece: Piece, entry: Indexed) -> int:
 def _adjoint(
     program: Program, definition: Definition, due: list[Piece], suffix: str
 ) -> tuple[Callable[[tuple[Symbol, ...]], Expr], IndexedBase | None]:
-    """The adjoint's entry at given indices, and its tensor (none where it is a number)."""
-    if len(due) == 1 and due[0].expression.is_number:
-        number = due[0].expression
-        return lambda at: number, None
+    """The adjoint's entry at given indices, and its tensor.
+
+    An adjoint that is a number, or a multiple of a tensor, needs no definition of its own.
+    """
     name = f"{definition.name}_{suffix}"
+    (first, *more) = due
+    if not more and (first.expression.is_number or _alias(program, definition, first)):
+        return lambda at: first.expression.xreplace(dict(zip(first.at, at, strict=True))), None
     bar = program.define(name, *((p.at, p.expression) for p in due), ranges=definition.ranges)
     if definition.symmetric:
         lead = definition.pieces[0].at
         swapped = (*lead[:-2], lead[-1], lead[-2])
         bar = program.define(f"{name}_sym", (lead, (bar[lead] + bar[swapped]) / 2))
     return lambda at: bar[at], bar
+
+
+def _alias(program: Program, definition: Definition, piece: Piece) -> bool:
+    """Whether a piece is a number times one tensor at the same indices, as symmetric as needed."""
+    found = list(piece.expression.atoms(Indexed))
+    if len(found) != 1 or not (piece.expression / found[0]).is_number:
+        return False
+    (entry,) = found
+    name = str(entry.base.label)
+    if name in program.inputs or tuple(entry.indices) != piece.at:
+        return False
+    full = program.ranges(name) == definition.ranges == tuple(range_of(i) for i in piece.at)
+    return full and (program[name].symmetric or not definition.symmetric)
 
 
 def _dependent(program: Program, sources: set[str]) -> set[str]:

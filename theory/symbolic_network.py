@@ -221,7 +221,7 @@ class Derivation:
         self.support_is_finite = True
         program, fields = self.program, network.fields
         s = self.residual_weights(network)
-        M = program.define("s2_initial", ((a, c), s[a, x] * self.U[x, z] * s[c, z]))
+        M = program.define("s2_initial", ((a, c), s[a, x] * self.U[x, z] * s[c, z]), symmetric=True)
         x_, g = microscopic.x, microscopic.g
         z2 = microscopic.residual(a) * microscopic.residual(c) * g(x_[k]) * g(x_[l])
         pieces: list[Expr] = []
@@ -302,7 +302,7 @@ class Derivation:
         pieces = [((a, c), s[a, x] * self.U[x, z] * s[c, z])]
         if adapted.spread is not None:
             pieces.append(((k, l), adapted.spread[k, l]))
-        M = program.define("s2", *pieces, meaning="second moment of s over tasks")
+        M = program.define("s2", *pieces, symmetric=True, meaning="second moment of s over tasks")
         self.moments, self.s = M, s
         (pair,) = microscopic.field_average(
             microscopic.loss_of_examples(a, c), adapted.fields.covariance
