@@ -193,10 +193,16 @@ class CompiledFlow:
         known = {"Q": Q, "R": R, "w": w, **more}
         layout = self._layout
         arguments = [
-            known[a] if a in known else layout[a] if a in layout else parameters[a]
+            known[a] if a in known else layout[a] if a in layout else self._given(a, parameters)
             for a in self._functions["ARGUMENTS"][name]
         ]
         return self._functions[name](*arguments)
+
+    def _given(self, name: str, parameters: Parameters) -> Any:
+        """A parameter; the teacher's overlap always comes with a block axis, (L, M, M)."""
+        value = parameters[name]
+        overlap = name in ("T", "TT") and not self.structure.blocks
+        return value[0] if overlap and value.ndim == 3 else value
 
     @cached_property
     def _finite(self) -> bool:
