@@ -49,9 +49,11 @@ def parameters(
     M = teacher_overlap.shape[-1]
     share = np.ones(1) if fraction is None else fraction[:, None, None]
     spread = tasks.representation_spread**2 * share * np.eye(M)
+    averaged = tasks.heads is not None or hasattr(rule, "nodes")
     nodes = getattr(rule, "nodes", None) or DEFAULT_NODES
-    heads, weight = task_nodes(tasks, nodes)
+    heads, weight = task_nodes(tasks, nodes) if averaged else (tasks.mean[None], np.ones(1))
     constant = np.eye(M + 1)[0]
+    noise_heads, noise_weights = task_nodes(tasks, 3)  # exact: the noise is of degree 4 in u
     values: dict[str, Any] = {
         f.name: getattr(rule, f.name) for f in dataclasses.fields(rule)
         if isinstance(getattr(rule, f.name), int | float)
@@ -66,5 +68,6 @@ def parameters(
         "unit": np.eye(M, M + 1, 1),
         "heads": heads, "weight": weight,
         "task_vector": np.concatenate([np.ones((len(heads), 1)), heads], axis=1),
+        "noise_heads": noise_heads, "noise_weights": noise_weights,
         "label_noise": tasks.label_noise,
     }  # fmt: skip
