@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from solvers import checks, schema, toml
 from solvers.errors import ExperimentError
 from theory.overlaps import Layout
+from theory.parameters import parameters
 from theory.rules import Rule, registered
 from theory.tasks import TaskDistribution
 
@@ -200,10 +201,21 @@ class Experiment:
 
     @cached_property
     def compiled(self) -> CompiledFlow:
-        """The flow as numerical code."""
-        from theory.codegen import compile_flow
+        """The flow as numerical code, generated or taken from the cache.
 
-        return compile_flow(self.flow, self.activation)
+        Raises:
+            ExperimentError: there is no theory for this combination.
+        """
+        from theory.codegen import compile_flow
+        from theory.flow import NoTheoryError
+
+        heads = self.tasks.heads is not None
+        compiled = compile_flow(self.rule, self.layout, self.activation, heads=heads)
+        try:
+            compiled.source  # noqa: B018 (derives)
+        except NoTheoryError as error:
+            raise ExperimentError(error) from error
+        return compiled
 
     @cached_property
     def evaluation(self) -> dict[str, float] | None:
@@ -219,30 +231,14 @@ class Experiment:
     def parameters(self) -> dict[str, Any]:
         """The arguments of the compiled flow, by name.
 
-        T (L, M, M), the bare teacher overlap; TT (L, M, M) = T + δ² f_b I, as the learner sees it;
-        variance, fraction (L,); head_mean (M,); U (M+1, M+1) = E[û ûᵀ]; heads (t, M) and
-        head_weights (t,) if a finite set is given; label_noise; and the rule's numbers by name.
+        T (L, M, M), the bare teacher overlap; TT (L, M, M) = T + δ² f_b I, as one task's teacher
+        has it; variance, fraction (L,); head_mean (M,); U (M+1, M+1) = E[û ûᵀ]; heads (t, M) and their weight
+        (t,); label_noise; and the rule's numbers by name.
         """
-        inputs, tasks = self.model.inputs, self.tasks
-        eye = np.eye(self.layout.teacher_hidden)
-        spread = tasks.representation_spread**2 * self._fraction[:, None, None] * eye
-        values: dict[str, Any] = {
-            "T": self._overlap,
-            "TT": self._overlap + spread,
-            "variance": np.array([block.variance for block in inputs] if inputs else [1.0]),
-            "fraction": self._fraction,
-            "head_mean": tasks.mean,
-            "U": tasks.second_moment,
-            "label_noise": tasks.label_noise,
-        }
-        if tasks.heads is not None:
-            values["heads"] = tasks.heads
-            values["head_weights"] = np.full(len(tasks.heads), 1 / len(tasks.heads))
-        for entry in dataclasses.fields(self.rule):
-            value = getattr(self.rule, entry.name)
-            if isinstance(value, (int, float)) and not isinstance(value, bool):
-                values[entry.name] = float(value)
-        return values
+        inputs = self.model.inputs
+        variance = np.array([block.variance for block in inputs]) if inputs else np.ones(1)
+        known = parameters(self.rule, self.tasks, self._overlap, variance, self._fraction)
+        return known | {"head_mean": self.tasks.mean}
 
     def initial_state(self) -> Array:
         """The state vector y at time 0: as given, or drawn as at a finite dimension."""

@@ -27,7 +27,7 @@ app = typer.Typer(
 for command in (run, derive, simulate, presets, plot):
     app.command()(command)
 
-UsageError = typer.BadParameter.__mro__[1]
+UsageError: type[Exception] = typer.BadParameter.__mro__[1]
 """What the parser raises: typer names no base class of its own for it."""
 
 
@@ -55,9 +55,7 @@ def execute(arguments: Sequence[str] | None = None) -> int:
     except NumericalFailure as error:
         return _fail(str(error), NUMERICAL_FAILURE)
     except MemoryError:
-        return _fail(
-            "this does not fit in memory; make model.hidden or simulate smaller", USER_ERROR
-        )
+        return _fail("this does not fit in memory; make model.hidden smaller", USER_ERROR)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0

@@ -1,4 +1,4 @@
-"""What the commands share: flags, reading the experiment, progress, JSON, files, the exit status."""
+"""What the commands share: flags, reading the experiment, progress, JSON and files."""
 
 from __future__ import annotations
 
@@ -40,10 +40,8 @@ def experiment(source: str, overrides: list[str] | None) -> Experiment:
     return found.replace(**dict(changes)) if changes else found
 
 
-def destination(out: Path | None) -> Path | None:
+def destination(out: Path) -> Path:
     """``out``, if a folder can be made there; nothing is made yet."""
-    if out is None:
-        return None
     parent = next(place for place in (out.absolute(), *out.absolute().parents) if place.exists())
     if not parent.is_dir():
         raise ExperimentError(f"--out {out}: {parent} is a file; name a folder")

@@ -13,6 +13,7 @@ from solvers.cli import common
 
 KINDS = {
     "trajectory": ("solvers.results", "Trajectory"),
+    "ensemble": ("solvers.ensemble", "Ensemble"),
 }
 """The class that reads each kind of result, by module and name."""
 

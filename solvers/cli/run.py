@@ -13,7 +13,7 @@ from solvers.results import Status, Trajectory
 
 if TYPE_CHECKING:
     from solvers.compare import Comparison
-    from solvers.results import Ensemble
+    from solvers.ensemble import Ensemble
 
 
 def run(
@@ -25,7 +25,8 @@ def run(
 ) -> None:
     """Integrate the flow, find its plateaus, compare with a simulation if asked for, and draw."""
     experiment = common.experiment(source, set)
-    folder = common.destination(out if out or json else Path("results") / experiment.name)
+    wanted = out if out or json else Path("results") / experiment.name
+    folder = common.destination(wanted) if wanted else None
     from solvers.integrate import integrate
 
     with common.progress("integrate", quiet):
@@ -45,7 +46,7 @@ def run(
 
 
 def _simulated(trajectory: Trajectory, quiet: bool) -> tuple[Ensemble | None, Comparison | None]:
-    """The finite-N runs that belong to a trajectory, and how they compare; None if not asked for."""
+    """The finite-N runs that a trajectory asks for, and how they compare."""
     if trajectory.experiment.simulate is None or trajectory.status is not Status.success:
         return None, None
     from solvers.compare import compare

@@ -9,10 +9,10 @@ import typer
 from solvers import store
 from solvers.cli import common
 from solvers.errors import ExperimentError
-from solvers.results import Status
+from solvers.results import State, Status
 
 if TYPE_CHECKING:
-    from solvers.results import Ensemble
+    from solvers.ensemble import Ensemble
 
 
 def simulate(
@@ -26,7 +26,7 @@ def simulate(
     experiment = common.experiment(source, set)
     if experiment.simulate is None:
         raise ExperimentError("simulate.dimension is missing; add --set simulate.dimension=500")
-    folder = common.destination(out)
+    folder = common.destination(out) if out else None
     from solvers.simulate import simulate as simulated
 
     with common.progress("simulate", quiet) as report:
@@ -44,3 +44,29 @@ def simulate(
     if ensemble.status is not Status.success:
         common.echo(f"macrodyn: {ensemble.status}: {ensemble.message}", error=True)
         raise typer.Exit(common.NUMERICAL_FAILURE)
+
+
+def _report(ensemble: Ensemble) -> dict[str, Any]:
+    final, error = ensemble.final, ensemble.final_standard_error
+    return {
+        "status": ensemble.status,
+        "message": ensemble.message,
+        "warnings": ensemble.warnings,
+        "time": ensemble.time[-1],
+        "dimension": ensemble.dimension,
+        "runs": ensemble.count,
+        "seed": ensemble.seed,
+        "final": {**_values(final), "standard_error": _values(error)},
+        "seconds": {"simulate": ensemble.seconds},
+    }
+
+
+def _values(state: State) -> dict[str, Any]:
+    return {"Q": state.Q, "R": state.R, "w": state.w, "error": state.error}
+
+
+def _summarise(ensemble: Ensemble) -> None:
+    final, error = ensemble.final, ensemble.final_standard_error
+    common.echo(f"status     {ensemble.status} at time {ensemble.time[-1]:g}")
+    common.echo(f"error      {final.error:.6g} ± {error.error:.2g}")
+    common.echo(f"runs       {ensemble.count} at N = {ensemble.dimension}, seed {ensemble.seed}")

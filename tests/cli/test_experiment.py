@@ -104,7 +104,7 @@ def test_a_key_that_stands_instead_of_others_replaces_them():
     e = experiment(**{"tasks.heads": [[1.0, 0.0], [0.0, 1.0]]})
     np.testing.assert_array_equal(e.tasks.mean, [0.5, 0.5])
     np.testing.assert_allclose(e.tasks.covariance, [[0.25, -0.25], [-0.25, 0.25]])
-    np.testing.assert_array_equal(e.parameters["head_weights"], [0.5, 0.5])
+    np.testing.assert_array_equal(e.parameters["weight"], [0.5, 0.5])
     given = e.replace(**{"initial.Q": np.eye(3), "initial.R": np.zeros((3, 2))})
     assert given.initial.random is None
     assert given.replace(**{"initial.random": TABLES["initial"]["random"]}).initial.Q is None
@@ -158,7 +158,7 @@ def test_second_moment_of_the_task_vector():
 def test_a_random_start_is_that_of_finite_vectors():
     """Means and variances over seeds of JJᵀ/N and JBᵀ/N with J_ki iid N(0, norm²), BBᵀ/N = T.
 
-    Var R_kn = norm² T_nn/N, Var Q_kk = 2 norm⁴/N, Var Q_kl = norm⁴/N; 2000 draws, 5 standard errors.
+    Var R_kn = norm² T_nn/N, Var Q_kk = 2 norm⁴/N, Var Q_kl = norm⁴/N; 5 standard errors.
     """
     T, norm, N, draws_made = np.array([[[1.0, 0.3], [0.3, 2.0]]]), 0.7, 50, 2000
     samples = [draws.random_overlaps(2, T, [N], norm, seed) for seed in range(draws_made)]
