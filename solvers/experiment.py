@@ -62,7 +62,8 @@ class Experiment:
     title: str
     model: schema.Model
     tasks: TaskDistribution
-    rule: Rule
+    rule: Any
+    """The rule; which fields it has depends on its class."""
     initial: schema.Initial
     integrate: schema.Integrate
     simulate: schema.Simulate | None
@@ -232,8 +233,8 @@ class Experiment:
         """The arguments of the compiled flow, by name.
 
         T (L, M, M), the bare teacher overlap; TT (L, M, M) = T + δ² f_b I, as one task's teacher
-        has it; variance, fraction (L,); head_mean (M,); U (M+1, M+1) = E[û ûᵀ]; heads (t, M) and their weight
-        (t,); label_noise; and the rule's numbers by name.
+        has it; variance, fraction (L,); head_mean (M,); U (M+1, M+1) = E[û ûᵀ]; heads (t, M) and
+        their weight (t,); label_noise; and the rule's numbers by name.
         """
         inputs = self.model.inputs
         variance = np.array([block.variance for block in inputs]) if inputs else np.ones(1)

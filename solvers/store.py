@@ -39,10 +39,9 @@ def save(dataset: xarray.Dataset, path: str | Path, experiment: Experiment) -> P
     for variable in described.variables.values():
         variable.attrs.setdefault("units", "1")
     encoding = {name: {"_FillValue": None} for name in described.variables}
-    return write_atomically(
-        Path(path),
-        lambda file: described.to_netcdf(file, engine="h5netcdf", encoding=encoding),
-    )
+    # In memory first: the HDF5 library does not survive a disk that fills up while it writes.
+    content = bytes(described.to_netcdf(None, engine="h5netcdf", encoding=encoding))
+    return write_atomically(Path(path), lambda file: file.write_bytes(content))
 
 
 def provenance(experiment: Experiment) -> dict[str, Any]:
@@ -108,12 +107,12 @@ def experiment_of(dataset: xarray.Dataset) -> Experiment:
     return Experiment.from_toml(attributes["experiment"], name=attributes["experiment_name"])
 
 
-def write_atomically(path: Path, write: Callable[[str], Any]) -> Path:
+def write_atomically(path: Path, write: Callable[[Path], Any]) -> Path:
     """Lets ``write`` fill a temporary file beside ``path``, then renames it to ``path``."""
     temporary = path.with_name(f".{path.stem}-{os.getpid()}{path.suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write(str(temporary))
+        write(temporary)
         os.replace(temporary, path)
     except OSError as error:
         raise ResultFileError(f"cannot write {path}: {_reason(error)}") from None

@@ -1,6 +1,7 @@
 """Every mistake of a user: one line that names the key, exit status 2, nothing written."""
 
 import errno
+import re
 from copy import deepcopy
 from pathlib import Path
 
@@ -224,9 +225,8 @@ def test_a_wrong_file_is_refused_in_one_line(changes, named, capsys):
 
 @pytest.mark.parametrize(("changes", "named"), CASES.values(), ids=CASES)
 def test_python_refuses_with_the_same_sentence(changes, named):
-    with pytest.raises(ExperimentError, match="[a-z]+") as caught:
+    with pytest.raises(ExperimentError, match=re.escape(named)) as caught:
         Experiment.from_dict(changed(changes))
-    assert named in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
