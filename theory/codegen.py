@@ -20,13 +20,13 @@ import numpy as np
 import platformdirs
 from numpy.typing import NDArray
 
-from theory import quadrature
+from theory import finite_support, quadrature
 from theory.activations import Activation
 from theory.closed import close
 from theory.flow import Flow, Structure, derive, symbolic
 from theory.indexed import Program, index, push_forward
 from theory.lowering import NumpyWriter
-from theory.overlaps import Layout
+from theory.overlaps import Layout, field_covariance
 from theory.rules.base import Rule
 
 Array = NDArray[np.float64]
@@ -206,20 +206,55 @@ class CompiledFlow:
 
     @cached_property
     def _finite(self) -> bool:
+        """Whether the noise comes by cubature over finite supports."""
         return "S_finite" in self._functions["ARGUMENTS"]["flow"]
+
+    def finite_noise(self, y: Array, parameters: Parameters) -> Array:
+        """S (K, K) at a finite support P, by cubature or the closure that the rule names."""
+        C, w = self._fields(y, parameters)
+        step = finite_step(self.rule, parameters)
+        heads, weights = parameters["noise_heads"], parameters["noise_weights"]
+        return finite_support.noise(C, w, heads, weights, step, self.activation)
+
+    def noise_estimate(self, y: Array, parameters: Parameters) -> float:
+        """Error of the cubature of S at y, relative to its largest entry; 0 where S is closed."""
+        if not self._finite:
+            return 0.0
+        C, w = self._fields(y, parameters)
+        step = finite_step(self.rule, parameters)
+        heads, weights = parameters["noise_heads"], parameters["noise_weights"]
+        return finite_support.noise_estimate(C, w, heads, weights, step, self.activation)
+
+    def _finite_noise_along(self, y: Array, parameters: Parameters) -> dict[str, Array]:
+        """S and its derivative along every coordinate of the state."""
+        C, w = self._fields(y, parameters)
+        step = finite_step(self.rule, parameters)
+        heads, weights = parameters["noise_heads"], parameters["noise_weights"]
+        S, by_C, by_w = finite_support.noise_jacobian(C, w, heads, weights, step, self.activation)
+        Q, R, dw = (self._layout[name] for name in ("Q_dot", "R_dot", "w_dot"))
+        dC = field_covariance(Q, R, np.zeros_like(parameters["T"]))
+        if self.layout.blocks is not None:
+            dC = np.einsum("b,ybac->yac", parameters["variance"], dC)
+        dot = np.einsum("klac,yac->ykl", by_C, dC) + np.einsum("klj,yj->ykl", by_w, dw)
+        return {"S_finite": S, "S_finite_dot": dot}
+
+    def _fields(self, y: Array, parameters: Parameters) -> tuple[Array, Array]:
+        """Covariance C (N, N) of the fields of one task, and w."""
+        Q, R, w = self.layout.unpack(y)
+        C = field_covariance(Q, R, parameters["TT"])
+        if self.layout.blocks is not None:
+            C = np.einsum("b,bac->ac", parameters["variance"], C)
+        return C, w
 
     def rhs(self, y: Array, parameters: Parameters) -> Array:
         """dy/dα at y, shape (size,)."""
-        more = {"S_finite": self.finite_noise(y, parameters)[0]} if self._finite else {}
+        more = {"S_finite": self.finite_noise(y, parameters)} if self._finite else {}
         dQ, dR, dw = self._call("flow", y, parameters, **more)
         return np.concatenate([dQ.ravel(), dR.ravel(), dw])
 
     def jacobian(self, y: Array, parameters: Parameters) -> Array:
         """∂(rhs)_i/∂y_j, shape (size, size)."""
-        more = {}
-        if self._finite:
-            S, _, dot = self.finite_noise(y, parameters, derivative=True)
-            more = {"S_finite": S, "S_finite_dot": dot}
+        more = self._finite_noise_along(y, parameters) if self._finite else {}
         dQ, dR, dw = self._call("jacobian", y, parameters, **more)
         n = self.layout.size
         return np.concatenate([dQ.reshape(n, -1), dR.reshape(n, -1), dw], axis=1).T
@@ -235,6 +270,16 @@ class CompiledFlow:
     def error_gradient(self, y: Array, parameters: Parameters) -> Array:
         """∂ε/∂y, shape (size,)."""
         return np.asarray(self._call("error_gradient", y, parameters))
+
+
+def finite_step(rule: Rule, parameters: Parameters) -> finite_support.Step:
+    """The numbers of one outer step that the noise at a finite support depends on."""
+    return finite_support.Step(
+        inner_rate=parameters["inner_rate"], support=parameters["support"],
+        query=parameters["query"], tasks_per_step=parameters["tasks_per_step"],
+        label_noise=parameters["label_noise"], order=getattr(rule, "order", "first"),
+        closure=getattr(rule, "noise", "cubature") == "gaussian-closure",
+    )  # fmt: skip
 
 
 def compile_flow(

@@ -3,7 +3,10 @@
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from theory.rules.base import MetaRule, rate
+from theory.rules.base import MetaRule, choice, rate
+
+
+NOISES = ("cubature", "gaussian-closure")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,6 +23,7 @@ class Anil(MetaRule):
     inner_steps: int = field(
         default=1, metadata={"doc": "inner steps", "minimum": 0, "integer": True, "unrolled": True}
     )
+    noise: str = choice("noise of the outer loop at finite support", NOISES)
 
     def adapt(self, network: Any, task: Any) -> Any:
         for _ in range(self.inner_steps):
