@@ -2,9 +2,10 @@
 
 Definitions: the speed is v = |d ln ε/dα|. A plateau is, around a local minimum of v that is
 followed by a larger maximum v₊, the interval where v < v₊/10, if it is longer than 1/v₊; its level
-is ε at the minimum. The minimum may stand at the start of the path and the maximum at its end (a
-run that ends on its way down); humps of v of less than 2 % are not taken for maxima. The escape
-time is the first at which the specialization exceeds 0.3.
+is ε at the minimum. Of several following maxima the first counts that makes it a plateau; of
+several minima in one interval the lowest. The minimum may stand at the start of the path and the
+maximum at its end (a run that ends on its way down); humps of v of less than 2 % are no maxima.
+The escape time is the first at which the specialization exceeds 0.3.
 """
 
 from __future__ import annotations
@@ -67,17 +68,30 @@ def find_plateaus(
         times, errors = times[:-1], errors[:-1]
     else:
         speeds = np.abs(CubicSpline(times, np.log(errors))(times, 1))
-    found = []
-    for low, peak in _valleys(speeds):
-        if speeds[peak] < 0.5 * DEPTH * speeds[low]:
-            continue
-        if speed is None or level is None:
-            plateau = _on_mesh(times, errors, speeds, low, peak)
-        else:
-            plateau = _solved(times, speeds, speed, level, low, peak)
-        if plateau is not None:
-            found.append(plateau)
-    return tuple(found)
+    found: dict[tuple[int, int, int], Plateau] = {}
+    shortest = 1.0 if speed is None else 0.5
+    valleys = _valleys(speeds)
+    for low in sorted((low for low, _ in valleys), key=lambda i: -speeds[i]):
+        for peak in _records(speeds, [high for _, high in valleys if high > low]):
+            ends = _ends(times, speeds, low, speeds[peak], shortest)
+            if ends is None:
+                continue
+            plateau = Plateau(float(times[ends[0]]), float(times[ends[1]]), float(errors[low]))
+            if speed is not None and level is not None:
+                plateau = _solved(times, speeds, speed, level, low, peak)
+            if plateau is not None:
+                found[(*ends, peak)] = plateau
+                break
+    return tuple(sorted(found.values(), key=lambda plateau: plateau.start))
+
+
+def _records(speeds: Array, peaks: list[int]) -> list[int]:
+    """The peaks that are higher than all before them."""
+    records: list[int] = []
+    for peak in peaks:
+        if not records or speeds[peak] > speeds[records[-1]]:
+            records.append(peak)
+    return records
 
 
 def _valleys(speeds: Array) -> list[tuple[int, int]]:
@@ -98,18 +112,16 @@ def _valleys(speeds: Array) -> list[tuple[int, int]]:
     return [*valleys, (low, high)] if rising else valleys
 
 
-def _on_mesh(times: Array, errors: Array, speeds: Array, low: int, peak: int) -> Plateau | None:
-    slow = speeds < speeds[peak] / DEPTH
-    if not slow[low]:
+def _ends(
+    times: Array, speeds: Array, low: int, top: float, shortest: float
+) -> tuple[int, int] | None:
+    """First and last mesh time of the plateau about ``low``; None if it is too short or shallow."""
+    fast = np.flatnonzero(speeds >= top / DEPTH)
+    start = int(np.max(fast[fast < low], initial=-1)) + 1
+    end = int(np.min(fast[fast > low], initial=len(times))) - 1
+    if low in fast or times[end] - times[start] <= shortest / top:
         return None
-    start = end = low
-    while start > 0 and slow[start - 1]:
-        start -= 1
-    while slow[end + 1]:  # ends before the peak
-        end += 1
-    if times[end] - times[start] <= 1 / speeds[peak]:
-        return None
-    return Plateau(float(times[start]), float(times[end]), float(errors[low]))
+    return start, end
 
 
 def _solved(

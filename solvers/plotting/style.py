@@ -1,0 +1,133 @@
+"""The house style: one set of colours, symbols and sizes for every picture, and how it is saved."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
+"""Okabe & Ito's colours, distinct in every common colour blindness; one per unit, in turn."""
+INK, GREY, PALE = "#222222", "#7F7F7F", "#F1ECE0"
+"""Text and single curves; what is secondary; shaded intervals."""
+LINESTYLES = ("-", (0, (5, 1.6)), (0, (1.2, 1.2)), (0, (6, 1.4, 1.2, 1.4)))
+"""One per teacher unit, in turn: what colour tells by the learner unit, the dash tells by n."""
+WIDTH = 6.8
+"""Width of a figure in inches: the text width of a paper."""
+
+PARAMETERS: dict[Any, Any] = {
+    "font.family": "STIXGeneral",
+    "mathtext.fontset": "stix",
+    "font.size": 11,
+    "axes.titlesize": 12,
+    "axes.labelsize": 12,
+    "legend.fontsize": 10,
+    "xtick.labelsize": 10,
+    "ytick.labelsize": 10,
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": "#555555",
+    "axes.linewidth": 0.7,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "axes.formatter.use_mathtext": True,
+    "axes.formatter.limits": (-3, 4),
+    "grid.color": "#E4E4E4",
+    "grid.linewidth": 0.6,
+    "xtick.color": "#555555",
+    "ytick.color": "#555555",
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "xtick.direction": "out",
+    "ytick.direction": "out",
+    "lines.linewidth": 1.6,
+    "lines.markersize": 3.6,
+    "errorbar.capsize": 1.6,
+    "legend.frameon": False,
+    "legend.handlelength": 2.0,
+    "figure.dpi": 110,
+    "savefig.dpi": 200,
+    "figure.facecolor": "white",
+    "svg.fonttype": "path",
+    "svg.hashsalt": "macrodyn",
+}
+
+
+@contextmanager
+def house_style() -> Iterator[None]:
+    """Within this context every new figure has the house style; nothing outlives it."""
+    with matplotlib.rc_context(PARAMETERS):
+        yield
+
+
+def new_figure(width: float = WIDTH, height: float = 4.2) -> Figure:
+    """An empty figure, in inches; not known to pyplot, so that nothing global keeps it."""
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def colour(index: int) -> str:
+    """The colour of learner unit ``index``."""
+    return COLOURS[index % len(COLOURS)]
+
+
+def linestyle(index: int) -> Any:
+    """The dash of teacher unit ``index``."""
+    return LINESTYLES[index % len(LINESTYLES)]
+
+
+def title(figure: Figure, sentence: str, finding: str = "") -> None:
+    """A bold title sentence, and below it in grey what the picture shows; wrapped to the figure."""
+    width = figure.get_figwidth()
+    head = figure.suptitle(_wrapped(sentence, 12 * width), x=0.012, ha="left", fontsize=13)
+    head.set_fontweight("bold")
+    if finding:
+        figure.axes[0].set_title(
+            _wrapped(finding, 14.5 * width), loc="left", color="#666666", fontsize=10.5, pad=8
+        )
+
+
+def number(value: float, digits: int = 3) -> str:
+    """``value`` in mathtext: plain between 10⁻³ and 10⁵, else as a power of ten."""
+    if value == 0 or 1e-3 <= abs(value) < 1e5:
+        return f"${value:.{digits}g}$"
+    mantissa, exponent = f"{value:.{digits - 1}e}".split("e")
+    return rf"${mantissa}\times10^{{{int(exponent)}}}$"
+
+
+def _wrapped(text: str, characters: float) -> str:
+    """``text`` in as few lines as fit, all about equally long."""
+    lines = textwrap.wrap(text, int(characters), break_long_words=False)
+    for width in range(1 + len(text) // max(1, len(lines)), int(characters)):
+        even = textwrap.wrap(text, width, break_long_words=False)
+        if len(even) == len(lines):
+            return "\n".join(even)
+    return "\n".join(lines)
+
+
+def panel_letter(axes: Axes, letter: str) -> None:
+    """A bold letter at the upper left corner of a panel."""
+    axes.annotate(
+        letter, (0, 1), (-38, 2), xycoords="axes fraction", textcoords="offset points",
+        fontweight="bold", fontsize=12, ha="left", va="bottom",
+    )  # fmt: skip
+
+
+def save_figure(figure: Figure, stem: str | Path) -> tuple[Path, Path]:
+    """Writes stem.png and stem.svg, the same bytes for the same figure; returns their paths."""
+    png, svg = (Path(f"{stem}{suffix}") for suffix in (".png", ".svg"))
+    png.parent.mkdir(parents=True, exist_ok=True)
+    with house_style():
+        figure.savefig(png, metadata={"Software": None})
+        figure.savefig(svg, metadata={"Date": None, "Creator": None})
+    return png, svg
