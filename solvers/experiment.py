@@ -24,7 +24,7 @@ from theory.tasks import TaskDistribution
 if TYPE_CHECKING:
     from theory.activations import Activation
     from theory.codegen import CompiledFlow
-    from theory.flow import Flow
+    from theory.printing import PrintedFlow
 
 Array = NDArray[np.float64]
 
@@ -178,25 +178,26 @@ class Experiment:
     @cached_property
     def activation(self) -> Activation:
         """The activation function g."""
-        from theory.activations import Activation, activation
+        from theory.activations import ACTIVATIONS, polynomial
 
         given = self.model.activation
-        if isinstance(given, Activation):
-            return given
-        return activation(given, self.model.coefficients)
+        if given == "polynomial":
+            return polynomial(self.model.coefficients)
+        return ACTIVATIONS[given] if isinstance(given, str) else given
 
     @cached_property
-    def flow(self) -> Flow:
-        """The order-parameter flow that is derived from the rule.
+    def flow(self) -> PrintedFlow:
+        """The order-parameter flow that is derived from the rule; ``flow.latex()`` prints it.
 
         Raises:
             ExperimentError: there is no theory for this combination.
         """
         from theory.flow import NoTheoryError, Structure, derive
+        from theory.printing import PrintedFlow
 
         structure = Structure(blocks=bool(self.layout.blocks), heads=self.tasks.heads is not None)
         try:
-            return derive(self.rule, structure)
+            return PrintedFlow.of(derive(self.rule, structure), self.activation)
         except NoTheoryError as error:
             raise ExperimentError(error) from error
 

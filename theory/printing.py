@@ -7,14 +7,14 @@ code evaluates is printed, from the same definitions, so that the page alone def
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import sympy
 from sympy import Expr, Indexed, Symbol
 from sympy.printing.latex import LatexPrinter
 from sympy.printing.str import StrPrinter
 
-from theory.activations import Activation
+from theory.activations import Activation, erf
 from theory.averages import NoClosedFormError, closed_form
 from theory.flow import Flow
 from theory.indexed import Definition, Piece, range_of
@@ -280,3 +280,35 @@ def _escape(row: str) -> str:
     for plain, typeset in sorted(_GREEK.items(), key=lambda item: -len(item[0])):
         row = row.replace(plain, typeset)
     return row
+
+
+@dataclass(frozen=True)
+class PrintedFlow(Flow):
+    """A flow that prints itself, with its activation."""
+
+    activation: Activation = erf
+
+    @classmethod
+    def of(cls, flow: Flow, activation: Activation) -> PrintedFlow:
+        """``flow`` with the activation that its averages are closed for."""
+        return cls(**{f.name: getattr(flow, f.name) for f in fields(flow)}, activation=activation)
+
+    def latex(self, *, averages: bool = True) -> str:
+        """The page in LaTeX, for amsmath."""
+        return latex(self, self.activation, with_averages=averages)
+
+    def unicode(self, *, averages: bool = True) -> str:
+        """The page in Unicode."""
+        return text(self, self.activation, with_averages=averages)
+
+    def text(self, *, averages: bool = True) -> str:
+        """The page in ASCII: Greek letters by name, ⟨x⟩ as <x>, Σ as sum."""
+        return self.unicode(averages=averages).translate(_ASCII)
+
+
+_ASCII = str.maketrans(
+    {"η": "eta", "κ": "kappa", "σ": "sigma", "ρ": "rho", "λ": "lambda", "ε": "epsilon", "δ": "delta",
+     "α": "alpha", "ν": " nu", "Σ": "sum", "Δ": "Delta", "Φ": "Phi", "𝒢": "G", "∂": "d", "⟨": "<",
+     "⟩": ">", "û": "u^", "½": "1/2 ", "²": "^2", "⁰": "^0", "⁺": "^+", "⁽": "^(", "⁾": ")",
+     "−": "-", "…": "...", "·": "*"}
+)  # fmt: skip

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -97,8 +98,13 @@ def progress(text: str, quiet: bool) -> Iterator[Callable[[float, float], None]]
 
 
 def save_figure(figure: Figure, stem: Path) -> list[Path]:
-    """The figure as PNG and SVG."""
-    return [
-        store.write_atomically(stem.with_suffix(suffix), lambda file: figure.savefig(file))
-        for suffix in (".png", ".svg")
-    ]
+    """The figure as PNG and SVG; both appear complete or not at all."""
+    from solvers.plotting import style
+
+    try:
+        stem.parent.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(dir=stem.parent) as folder:
+            made = style.save_figure(figure, Path(folder) / stem.name)
+            return [path.replace(stem.parent / path.name) for path in made]
+    except OSError as error:
+        raise store.ResultFileError(f"cannot write {stem}.png: {error.strerror}") from None
