@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import lru_cache
 
 import sympy
@@ -9,7 +10,8 @@ from sympy import Expr, Symbol
 
 from theory.activations import Activation
 from theory.averages import Average, NoClosedFormError, closed_form
-from theory.indexed import Definition, Piece, Program, index
+from theory.indexed import Definition, Piece, Program
+from theory.symbols import X
 
 FOUR_POINT = ((1,), (1,), (0,), (0,))
 
@@ -24,6 +26,15 @@ def _form(signature: tuple[tuple[int, ...], ...], activation: Activation) -> tup
         return tuple(names.values()), closed_form(signature, activation, C)
     except NoClosedFormError:
         return None
+
+
+@lru_cache(maxsize=None)
+def tilts(activation: Activation) -> bool:
+    """Whether g' is a multiple of exp(−x²/2), so that it acts as a Gaussian weight."""
+    if activation.expression is None:
+        return False
+    ratio = sympy.simplify(activation.derivative(1) * sympy.exp(X**2 / 2))
+    return not ratio.has(X) and ratio != 0
 
 
 def expand(expression: Expr, activation: Activation) -> Expr:
@@ -50,7 +61,7 @@ def close(program: Program, activation: Activation) -> Program:
     closed = Program(dict(program.inputs))
     for definition in program.definitions:
         (first, *_) = definition.pieces
-        if getattr(type(first.expression), "signature", None) == FOUR_POINT and activation.tilts:
+        if getattr(type(first.expression), "signature", None) == FOUR_POINT and tilts(activation):
             _tilt(closed, definition, activation)
             continue
         pieces = tuple(Piece(p.at, expand(p.expression, activation)) for p in definition.pieces)
@@ -59,8 +70,6 @@ def close(program: Program, activation: Activation) -> Program:
 
 
 def _with(definition: Definition, pieces: tuple[Piece, ...]) -> Definition:
-    from dataclasses import replace
-
     return replace(definition, pieces=pieces)
 
 

@@ -20,7 +20,7 @@ import numpy as np
 import platformdirs
 from numpy.typing import NDArray
 
-from theory import finite_support, quadrature
+from theory import finite_support
 from theory.activations import Activation
 from theory.closed import close
 from theory.flow import Flow, Structure, derive, symbolic
@@ -129,9 +129,15 @@ def source_of(rule: Rule, structure: Structure, activation: Activation) -> str:
 @lru_cache(maxsize=128)
 def _load(source: str, activation: Activation) -> dict[str, Any]:
     """The functions of a generated source."""
-    namespace: dict[str, Any] = {
-        "average": lambda signature, *entries: quadrature.average(signature, activation, *entries)
-    }
+    namespace: dict[str, Any] = {}
+    if "sign_moment(" in source:
+        from theory.plackett import sign_moment
+
+        namespace["sign_moment"] = sign_moment
+    if "average(" in source:
+        from theory.quadrature import average
+
+        namespace["average"] = lambda signature, *entries: average(signature, activation, *entries)
     exec(compile(source, "<macrodyn generated source>", "exec"), namespace)
     return namespace
 

@@ -73,11 +73,42 @@ def symbolic(rule: Rule) -> Rule:
     return replace(rule, **rates)
 
 
+def notes(rule: Rule) -> tuple[str, ...]:
+    """What is approximate, or our own reconstruction, in the flow of a rule: a sentence each."""
+    found = []
+    if rule.adapts and rule.regime == "streaming":
+        found.append("the flow of this rule was reconstructed for this package, "
+                     "no published equations of the nonlinear network being available")  # fmt: skip
+    if getattr(rule, "noise", "") == "gaussian-closure" and _finite(getattr(rule, "support", None)):
+        found.append("the noise at finite support is closed by a Gaussian (gaussian-closure), "
+                     "which is wrong by 5 to 65 % of the noise at P ≤ 10")  # fmt: skip
+    if hasattr(rule, "support_ratio") and _finite(rule.support):
+        found.append("with O(1) support examples maml moves query fields by O(1/√N): "
+                     "the flow is that of anil at leading order")  # fmt: skip
+    return tuple(found)
+
+
+def _finite(support: float | None) -> bool:
+    return support is not None and support != float("inf")
+
+
+def _check(rule: Rule) -> None:
+    """Refuse combinations of rule and regime that have no theory."""
+    if rule.regime != "population" or not hasattr(rule, "support_ratio"):
+        return
+    if rule.support_ratio != float("inf"):
+        raise NoTheoryError(
+            "maml in the population regime is closed for a population inner loop alone: "
+            "set rule.support_ratio = inf, or rule.regime = streaming or gradient-flow"
+        )
+
+
 def derive(rule: Rule, structure: Structure = Structure()) -> Flow:
     """Derive the flow of a rule.
 
     Raises NoTheoryError, with the reason, where the combination has no closed theory yet.
     """
+    _check(rule)
     derivation = Derivation(symbolic(rule), rule, structure.blocks)
     network = derivation.initial_network()
     adapted = derivation.rule.adapt(network, derivation.task)

@@ -48,6 +48,8 @@ class _Printer(NumPyPrinter):
         if signature is not None:
             arguments = ", ".join(self._print(x) for x in expr.args)
             return f"average({signature!r}, {arguments})"
+        if type(expr).__name__ == "SignMoment":
+            return f"sign_moment({', '.join(self._print(x) for x in expr.args)})"
         return super()._print_Function(expr)
 
     def _print_Number(self, expr: Expr) -> str:
