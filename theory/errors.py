@@ -1,0 +1,9 @@
+"""What the theory says when it cannot answer."""
+
+
+class NoClosedFormError(NotImplementedError):
+    """No rule brings this Gaussian average to a closed form."""
+
+
+class DomainError(ValueError):
+    """A matrix is no covariance: some correlation lies beyond ±1, or some variance below zero."""

@@ -1,0 +1,124 @@
+"""Nodes and weights for Gaussian averages over the K+M fields: a smooth lattice rule."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import gamma, pi
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from theory.errors import DomainError
+from theory.overlaps import PHYSICAL_TOLERANCE
+
+Array = NDArray[np.float64]
+
+STEP = 1.0
+"""Lattice step at eigenvalue 0, in standard deviations of the field."""
+RADIUS = 6.2
+"""Nodes lie within this many standard deviations of the origin."""
+EDGE = 14 / 15
+"""The share of the radius beyond which weights fade out."""
+BUDGET = 200_000
+"""Nodes at most; beyond it the step widens and the error estimate tells."""
+
+
+@dataclass(frozen=True)
+class Nodes:
+    """Fields ``x`` (n, N) and weights (N,) of sum one: E[F(x)] ≈ Σ_i weight_i F(x[:, i])."""
+
+    x: Array
+    weight: Array
+
+
+def spectrum(C: ArrayLike) -> tuple[Array, Array]:
+    """Eigenvalues, zero where they fall below it by rounding, and eigenvectors of a covariance C.
+
+    Raises DomainError if an eigenvalue lies below −1e-8 Tr C.
+    """
+    C = np.asarray(C, float)
+    values, vectors = np.linalg.eigh(C)
+    if not values[0] >= -PHYSICAL_TOLERANCE * np.trace(C):
+        raise DomainError(f"no covariance of fields: smallest eigenvalue {values[0]:.3g} of\n{C}")
+    return np.maximum(values, 0.0), vectors
+
+
+def lattice(C: ArrayLike, *, even: bool, check: bool = False, budget: int = BUDGET) -> Nodes:
+    """Trapezoid rule for N(0, C), C (n, n), on the checkerboard lattice D_n.
+
+    x = C^½ z with z = h (1 + C)^-½ k, weight ∝ exp(−z²/2), over the integer vectors k of even sum
+    with |z| ≤ 6.2. The steps are h/√(1+eigenvalue) along the eigenvectors of C, but the axes stay
+    those of the fields: so the result is a smooth function of C, singular or not, and equivariant
+    under permutations of fields. Weights fade to zero at the edge: nodes come and go smoothly too.
+    ``even`` promises F(x) = F(−x) and keeps one of x and −x. ``check`` gives an independent,
+    somewhat better rule, whose difference is the error: vectors of odd sum, closer and further out.
+    ``budget`` bounds the nodes (twice as many for the check) by widening the steps.
+    Accuracy for the erf averages of ``theory.finite_support``: 1e-5, with 5000 nodes for n = 4 and
+    eigenvalues of 1/2, growing as Π√(1+eigenvalue); a kink in the integrand leaves an error ~ h².
+    Source: derived; Poisson summation bounds the error by exp(−½(2π/h)²) times a width of g.
+    """
+    values, vectors = spectrum(C)
+    n = len(values)
+    radius, closer, budget = (1.08 * RADIUS, 0.95, 2 * budget) if check else (RADIUS, 1.0, budget)
+    ball = pi ** (n / 2) / gamma(n / 2 + 1) * radius**n
+    count = ball * np.sqrt(np.prod(1.0 + values)) / (4 if even else 2)
+    h = closer * STEP * min(1.0, n**0.5 / 2)  # the dual lattice's shortest vector is 1/min(…)
+    h = max(h, (count / budget) ** (1 / n))
+    metric = (vectors / (1.0 + values)) @ vectors.T
+    k, square = _points(metric, (radius / h) ** 2, odd=check, half=even)
+    square = h * h * square
+    edge = np.minimum((radius**2 - square) / (radius**2 - (EDGE * radius) ** 2), 1.0)
+    weight = np.exp(-0.5 * square) * edge**3 * (10 + edge * (6 * edge - 15))
+    if even and not check:
+        weight[~k.any(axis=0)] *= 0.5
+    root = (vectors * np.sqrt(values / (1.0 + values))) @ vectors.T
+    return Nodes(h * (root @ k), weight / weight.sum())
+
+
+def _points(metric: Array, bound: float, *, odd: bool, half: bool) -> tuple[Array, Array]:
+    """Integer vectors k (n, N) of even or odd sum with kᵀ·metric·k ≤ bound, and these values (N,).
+
+    One coordinate after another, the last first (Fincke and Pohst, Math. Comp. 44, 463, 1985);
+    ``half`` keeps those whose last nonzero coordinate is positive, and the origin.
+    """
+    U = np.linalg.cholesky(metric).T
+    n = len(U)
+    k = np.zeros((n, 1))
+    left = np.full(1, bound)
+    for i in reversed(range(n)):
+        centre = -(U[i, i + 1 :] @ k[i + 1 :]) / U[i, i]
+        width = np.sqrt(left) / U[i, i]
+        low, high = np.ceil(centre - width), np.floor(centre + width)
+        if half:
+            low = np.where(k.any(axis=0), low, np.maximum(low, 0.0))
+        stride = 1.0
+        if i == 0:
+            stride = 2.0
+            low += (low + k.sum(axis=0) + odd) % 2
+        number = np.maximum((high - low) // stride + 1, 0).astype(np.intp)
+        parent = np.repeat(np.arange(len(number)), number)
+        place = np.arange(len(parent)) - np.repeat(np.cumsum(number) - number, number)
+        k = k[:, parent]
+        k[i] = low[parent] + stride * place
+        left = np.maximum(left[parent] - (U[i, i] * (k[i] - centre[parent])) ** 2, 0.0)
+    return k, bound - left
+
+
+def gauss_hermite(C: ArrayLike, count: int) -> Nodes:
+    """Tensor Gauss–Hermite rule for N(0, C): exact for polynomials of degree 2·count − 1."""
+    values, vectors = spectrum(C)
+    z, weight = np.polynomial.hermite_e.hermegauss(count)
+    live = values > 0
+    n = int(live.sum())
+    grid = np.stack(np.meshgrid(*[z] * n, indexing="ij")).reshape(n, -1)
+    weights = np.stack(np.meshgrid(*[weight] * n, indexing="ij")).reshape(n, -1).prod(axis=0)
+    return Nodes((vectors[:, live] * np.sqrt(values[live])) @ grid, weights / weights.sum())
+
+
+def task_nodes(mean: ArrayLike, covariance: ArrayLike) -> tuple[Array, Array]:
+    """Heads (t, M) and weights (t,): averages over u ~ N(mean, covariance), exact to degree 5.
+
+    Three Gauss–Hermite nodes along each eigenvector of the covariance with variance.
+    """
+    nodes = gauss_hermite(covariance, 3)
+    return np.asarray(mean, float) + nodes.x.T, nodes.weight
