@@ -126,9 +126,7 @@ def latex_name(signature: Signature) -> str:
     return r"\langle " + " ".join(factors) + r"\rangle"
 
 
-def closed_form(
-    signature: Signature, activation: Activation, covariance: sympy.MatrixBase
-) -> Expr:
+def closed_form(signature: Signature, activation: Activation, covariance: sympy.MatrixBase) -> Expr:
     """The average of a signature as an expression in the entries of C (n, n).
 
     Four or six plain g's of erf are one ``SignMoment``, which evaluates to any precision.

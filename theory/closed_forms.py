@@ -92,7 +92,12 @@ def _average(
     powers: tuple[int, ...], weights: tuple[Weight, ...], signs: tuple[Factor, ...]
 ) -> Expr:
     parts = _reduce(powers, weights, signs)
-    return sympy.Add(*(c * _value(len(powers), *basis) for basis, c in parts.items()))
+    return sympy.Add(*(_merged(c) * _value(len(powers), *basis) for basis, c in parts.items()))
+
+
+def _merged(coefficient: Expr) -> Expr:
+    """Contributions of several paths over one denominator, so that equal factors cancel."""
+    return sympy.factor(coefficient) if coefficient.is_Add else coefficient
 
 
 @cache

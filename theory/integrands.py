@@ -159,5 +159,3 @@ def read(expression: Expr, variables: Sequence[Symbol]) -> Integrand:
         for t in terms
     )
     return Integrand(tuple(reader.forms), tuple(padded))
-
-

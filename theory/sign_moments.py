@@ -141,4 +141,3 @@ def _solve(block: Any, row: Any) -> Any:
     for i in range(len(values)):
         projected[i] = projected[i] / values[i] if values[i] > scale else mpmath.mpf(0)
     return vectors * projected
-
