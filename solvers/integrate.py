@@ -54,17 +54,18 @@ def integrate(
     ('success', (400,))
     """
     clock = perf_counter()
-    flow_ready = perf_counter() if experiment.flow else clock
     compiled = experiment.compiled
-    compiled_ready = perf_counter()
+    derived = perf_counter()
     parameters, start = experiment.parameters, experiment.initial_state()
+    compiled.error(start, parameters)
+    loaded = perf_counter()
     warnings = list(_on_start(experiment, start))
     path = _path(experiment, compiled, parameters, start, warnings)
     result = _assemble(experiment, compiled, parameters, path, observables or {}, warnings)
     seconds = {
-        "derive": flow_ready - clock,
-        "compile": compiled_ready - flow_ready,
-        "integrate": perf_counter() - compiled_ready,
+        "derive": derived - clock,
+        "compile": loaded - derived,
+        "integrate": perf_counter() - loaded,
     }
     result = dataclasses.replace(result, seconds=seconds)
     if throw and result.status is not Status.success:
@@ -167,15 +168,16 @@ def _events(
     """Plateaus, escape time and final speed, from the dense solution."""
 
     def error(y: Array) -> float:
-        return float(compiled.observables(y, parameters)["error"])
+        return compiled.error(y, parameters)
 
     def specialization(y: Array) -> float:
         Q, R, _ = layout.unpack(y)
         value = states.specialization(*states.fields(Q, R, parameters, layout))
         return np.nan if value is None else value
 
-    def rate(y: Array) -> Array:
-        return compiled.rhs(y, parameters)
+    def speed(y: Array) -> float:
+        slope = compiled.error_gradient(y, parameters) @ compiled.rhs(y, parameters)
+        return abs(float(slope)) / error(y)
 
     mesh = path.mesh
     y = path.at(mesh)
@@ -185,15 +187,15 @@ def _events(
         plateaus = plateau.find_plateaus(mesh, errors)
         escape = plateau.escape_time(mesh, specializations, None)
         change = np.diff(np.log(np.maximum(errors[-2:], np.finfo(float).tiny))).sum()
-        speed = abs(float(change)) / max(1.0, float(mesh[-1] - mesh[-2:][0]))
+        final = abs(float(change)) / max(1.0, float(mesh[-1] - mesh[-2:][0]))
     else:
-        speed_at = lambda t: plateau.directional_speed(error, rate, path.at(t))  # noqa: E731
+        speed_at = lambda t: speed(path.at(t))  # noqa: E731
         level_at = lambda t: error(path.at(t))  # noqa: E731
         plateaus = plateau.find_plateaus(mesh, errors, speed_at, level_at)
         escape = plateau.escape_time(mesh, specializations, lambda t: specialization(path.at(t)))
         resolved = errors[-1] > plateau.RESOLVED * errors.max()
-        speed = speed_at(path.end) if resolved else 0.0
-    return {"plateaus": plateaus, "escape_time": escape, "speed": speed}
+        final = speed_at(path.end) if resolved else 0.0
+    return {"plateaus": plateaus, "escape_time": escape, "speed": final}
 
 
 def _physicality(
@@ -235,7 +237,8 @@ def _custom(
 def _on_start(experiment: Experiment, start: Array) -> list[str]:
     """Warnings about the start itself."""
     Q, R, w = experiment.layout.unpack(start)
-    tasks = experiment.tasks
+    tasks, g = experiment.tasks, experiment.activation
+    parity = -1 if g.odd else 1 if g.even else 0
     sentence = symmetric_start(
         Q,
         R,
@@ -243,7 +246,7 @@ def _on_start(experiment: Experiment, start: Array) -> list[str]:
         experiment.parameters["T"],
         tasks.mean,
         tasks.covariance,
-        experiment.activation.parity,
+        parity,
         tasks.heads,
     )
     return [] if sentence is None else [sentence]

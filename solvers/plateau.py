@@ -33,22 +33,6 @@ RESOLVED = 1e-13
 """An error below this share of the largest one is rounding, and has no speed."""
 
 
-def directional_speed(
-    error: Callable[[Array], float], rate: Callable[[Array], Array], y: Array
-) -> float:
-    """v = |∇ε·f|/ε at the state y, f = rate(y), by a five-point difference along f.
-
-    The displacement is 1e-3 in the largest component: accurate to about 1e-12/ε.
-    """
-    f = rate(y)
-    length, level = float(np.abs(f).max()), error(y)
-    if length == 0.0 or level <= 0.0:
-        return 0.0
-    h = 1e-3 / length
-    near, far = (error(y + n * h * f) - error(y - n * h * f) for n in (1, 2))
-    return abs(8 * near - far) / (12 * h * level)
-
-
 def find_plateaus(
     times: Array, errors: Array, speed: Signal | None = None, level: Signal | None = None
 ) -> tuple[Plateau, ...]:

@@ -123,11 +123,17 @@ def panel_letter(axes: Axes, letter: str) -> None:
     )  # fmt: skip
 
 
+def write_figure(figure: Figure, file: str | Path) -> None:
+    """Writes the figure in the format of the suffix; the same figure gives the same bytes."""
+    metadata = {"Date": None, "Creator": None} if str(file).endswith(".svg") else {"Software": None}
+    with house_style():
+        figure.savefig(file, metadata=metadata)
+
+
 def save_figure(figure: Figure, stem: str | Path) -> tuple[Path, Path]:
-    """Writes stem.png and stem.svg, the same bytes for the same figure; returns their paths."""
+    """Writes stem.png and stem.svg; returns their paths."""
     png, svg = (Path(f"{stem}{suffix}") for suffix in (".png", ".svg"))
     png.parent.mkdir(parents=True, exist_ok=True)
-    with house_style():
-        figure.savefig(png, metadata={"Software": None})
-        figure.savefig(svg, metadata={"Date": None, "Creator": None})
+    for file in (png, svg):
+        write_figure(figure, file)
     return png, svg

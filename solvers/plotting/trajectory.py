@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,10 +16,10 @@ from scipy.optimize import linear_sum_assignment
 
 from solvers import states
 from solvers.plotting import style
+from solvers.results import Trajectory
 
 if TYPE_CHECKING:
     from solvers.ensemble import Ensemble
-    from solvers.results import Trajectory
 
 Array = NDArray[np.float64]
 
@@ -28,9 +29,25 @@ MARKS = 24
 """At most this many simulation points per curve."""
 
 
-def trajectory_figure(trajectory: Trajectory, ensemble: Ensemble | None = None) -> Figure:
+def ensemble_figure(ensemble: Ensemble) -> Figure:
+    """The same picture of finite-N runs alone: their means as lines and points with errors."""
+    mean = Trajectory(
+        experiment=ensemble.experiment,
+        layout=ensemble.layout,
+        time=ensemble.time,
+        Q=ensemble.mean["Q"],
+        R=ensemble.mean["R"],
+        w=ensemble.mean["w"],
+        error=ensemble.mean["error"],
+    )
+    return trajectory_figure(mean, ensemble, line="mean of the runs")
+
+
+def trajectory_figure(
+    trajectory: Trajectory, ensemble: Ensemble | None = None, line: str = "theory"
+) -> Figure:
     """Error, R and Q (and the head, if it moves) above each other on one axis of time."""
-    panels = [error_panel, cross_panel, self_panel]
+    panels = [partial(error_panel, line=line), cross_panel, self_panel]
     if np.ptp(trajectory.w, axis=0).max() > 1e-9:
         panels.append(head_panel)
     heights = [1.25, *[1.0] * (len(panels) - 1)]
@@ -47,13 +64,15 @@ def trajectory_figure(trajectory: Trajectory, ensemble: Ensemble | None = None) 
     return figure
 
 
-def error_panel(trajectory: Trajectory, ax: Axes, ensemble: Ensemble | None = None) -> Axes:
-    """ε along time, its plateaus shaded and named."""
+def error_panel(
+    trajectory: Trajectory, ax: Axes, ensemble: Ensemble | None = None, line: str = "theory"
+) -> Axes:
+    """ε along time, its plateaus shaded and named; ``line`` names the curve."""
     _time_axis(trajectory, ax)
     positive = trajectory.error[trajectory.error > 0]
     if positive.size and positive.max() > 20 * positive.min():
         ax.set_yscale("log")
-    ax.plot(trajectory.time, trajectory.error, color=style.INK, label="theory")
+    ax.plot(trajectory.time, trajectory.error, color=style.INK, label=line)
     _points(ax, ensemble, "error", (), style.INK)
     evaluation = trajectory.observables.get("evaluation_error")
     if evaluation is not None:
@@ -65,8 +84,7 @@ def error_panel(trajectory: Trajectory, ax: Axes, ensemble: Ensemble | None = No
             (_middle(plateau, ax), plateau.error), (0, 7), textcoords="offset points",
             ha="center", va="bottom", fontsize=10,
         )  # fmt: skip
-    if ensemble is not None or evaluation is not None:
-        _legend(ax)
+    _legend(ax)
     return ax
 
 
