@@ -1,0 +1,351 @@
+"""Fixed points of an experiment's flow: found, checked, merged under symmetry, and described."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from solvers import seeds, states
+from solvers.coincidence import settle, splitting_rate
+from solvers.modes import Mode, modes
+from solvers.newton import Root, find_root
+from solvers.problem import Problem, Spectrum
+from solvers.results import Status
+from solvers.steady import Steady
+from solvers.symmetry import describe
+from theory.overlaps import PHYSICAL_TOLERANCE
+
+if TYPE_CHECKING:
+    import xarray
+    from matplotlib.figure import Figure
+
+    from solvers.experiment import Experiment
+
+Array = NDArray[np.float64]
+
+RESIDUAL = 1e-10
+"""Largest entry of the flow at what counts as a fixed point."""
+NULL = 1e-7
+"""Eigenvalues and singular values below this share of the largest are zero in a family."""
+DEFLATED = 24
+"""Starts from which a second, different fixed point is sought by deflation."""
+
+
+@dataclass(frozen=True)
+class FixedPoint:
+    """One fixed point: Q (K, K), R (K, M) (a block axis first if structured), w (K,), ε.
+
+    ``eigenvalues`` (n,) are those of the flow where Q is stored once per pair (and w only if it
+    learns), fastest growing first; ``unstable`` counts those that grow. ``family`` is the dimension
+    of the continuous family the point belongs to: 0 if it is isolated.
+    """
+
+    experiment: Experiment
+    x: Array
+    Q: Array
+    R: Array
+    w: Array
+    error: float
+    residual: float
+    eigenvalues: Spectrum
+    unstable: int
+    label: str
+    family: int = 0
+
+    @cached_property
+    def copies(self) -> int:
+        """How many states, different by more than names of learner units, it stands for.
+
+        They differ by relabellings of teacher units that leave the tasks unchanged.
+        """
+        return Steady(self.experiment).units(0.0).copies(self.y)
+
+    @property
+    def stable(self) -> bool:
+        """Whether no mode grows."""
+        return self.unstable == 0
+
+    @cached_property
+    def symmetry(self) -> str:
+        """The group of relabellings of units that leaves the point unchanged, in words."""
+        return describe(Steady(self.experiment).units(0.0), self.y)
+
+    @cached_property
+    def modes(self) -> tuple[Mode, ...]:
+        """The multiplets of eigenvalues with their names, fastest growing first."""
+        steady = Steady(self.experiment)
+        return modes(steady.problem, steady.units(0.0), self.y, steady.problem.jacobian(self.x, 0.0))
+
+    @property
+    def y(self) -> Array:
+        """The full state vector."""
+        return self.experiment.layout.pack(self.Q, self.R, self.w)
+
+    @property
+    def sentence(self) -> str:
+        """What the point is, in one sentence."""
+        kind = "stable" if self.stable else f"unstable in {self.unstable} directions"
+        text = f"{self.label}, {kind}, error {self.error:.6g}, symmetry: {self.symmetry}"
+        if self.family:
+            text += f"; one of a {self.family}-dimensional family of fixed points"
+        return text + "."
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain numbers and text, as ``macrodyn fixed-points --json`` prints them."""
+        return {
+            "Q": self.Q.tolist(), "R": self.R.tolist(), "w": self.w.tolist(),
+            "error": self.error, "residual": self.residual,
+            "eigenvalues": [[float(v.real), float(v.imag)] for v in self.eigenvalues],
+            "unstable": self.unstable, "stable": self.stable, "label": self.label,
+            "symmetry": self.symmetry, "copies": self.copies, "family": self.family,
+            "modes": [
+                {
+                    "eigenvalue": [m.eigenvalue.real, m.eigenvalue.imag],
+                    "multiplicity": m.multiplicity, "name": m.name,
+                }
+                for m in self.modes
+            ],
+        }  # fmt: skip
+
+
+@dataclass(frozen=True)
+class FixedPoints(Sequence[FixedPoint]):
+    """The fixed points that a search found, lowest error first, with a sentence on the search."""
+
+    experiment: Experiment
+    points: tuple[FixedPoint, ...]
+    status: Status = Status.success
+    message: str = ""
+    warnings: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.points)
+
+    def __iter__(self) -> Iterator[FixedPoint]:
+        return iter(self.points)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self.points[index]
+
+    @property
+    def dataset(self) -> xarray.Dataset:
+        """All points along the dimension ``point``."""
+        import xarray
+
+        layout, n = self.experiment.layout, len(self)
+        K, M = layout.hidden, layout.teacher_hidden
+        lead = (layout.blocks,) if layout.blocks else ()
+        block = ("block",) if layout.blocks else ()
+        shapes = {"Q": (*lead, K, K), "R": (*lead, K, M), "w": (K,)}
+        dims = {
+            "Q": (*block, "learner", "learner_other"),
+            "R": (*block, "learner", "teacher"),
+            "w": ("learner",),
+        }
+        data: dict[str, Any] = {
+            name: (("point", *dims[name]), _stack([getattr(p, name) for p in self], shapes[name]))
+            for name in shapes
+        }
+        size = len(self[0].eigenvalues) if n else 0
+        eigenvalues = _stack([p.eigenvalues for p in self], (size,), complex)
+        data |= {
+            "error": ("point", _stack([p.error for p in self], ())),
+            "residual": ("point", _stack([p.residual for p in self], ())),
+            "unstable": ("point", _stack([p.unstable for p in self], (), int)),
+            "family": ("point", _stack([p.family for p in self], (), int)),
+            "label": ("point", _stack([p.label for p in self], (), str)),
+            "symmetry": ("point", _stack([p.symmetry for p in self], (), str)),
+            "eigenvalue_real": (("point", "mode"), eigenvalues.real),
+            "eigenvalue_imaginary": (("point", "mode"), eigenvalues.imag),
+        }
+        attributes = {"kind": "fixed-points", "status": str(self.status), "message": self.message}
+        return xarray.Dataset(data, attrs=attributes)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain numbers and text, as ``macrodyn fixed-points --json`` prints them."""
+        return {
+            "status": str(self.status), "message": self.message, "warnings": list(self.warnings),
+            "fixed_points": [point.to_dict() for point in self],
+        }  # fmt: skip
+
+    def plot(self) -> Figure:
+        """The spectra of all points, stable and unstable modes apart."""
+        from solvers.plotting.fixed_points import fixed_points_figure
+
+        return fixed_points_figure(self)
+
+
+def _stack(rows: Sequence[Any], shape: tuple[int, ...], kind: type = float) -> NDArray[Any]:
+    return np.array(list(rows), dtype=None if kind is str else kind).reshape(len(rows), *shape)
+
+
+def fixed_points(
+    experiment: Experiment,
+    *,
+    starts: int = 60,
+    seed: int = 0,
+    near: Iterable[Array] = (),
+    coinciding: bool = False,
+) -> FixedPoints:
+    """All physical fixed points that a systematic search finds.
+
+    Newton's method with the exact Jacobian starts from aligned and symmetric ansätze, from networks
+    drawn at finite dimension (``starts`` of them), from slow points of trajectories, and from
+    states ``near``; fixed points already found are deflated. Points that a symmetry of the problem
+    carries into each other (permutations and, for odd g, sign flips of units) are one; roots whose C is no covariance are dropped. Of a continuous family one
+    point is kept for each error. Points where two learner units coincide exactly, while the least
+    difference between them would grow, are reached from no other state: ``coinciding`` lists them.
+    """
+    steady = Steady(experiment)
+    problem, rate = steady.problem, _fastest_rate(experiment)
+    if rate == 0:
+        return FixedPoints(experiment, (), message=_still(experiment))
+    rng = np.random.default_rng(seed)
+    draws = list(seeds.drawn(steady, 0.0, rng, starts))
+    initial = experiment.initial_state()[steady.free]
+    time = float(experiment.integrate.time) if problem.discrete else 300.0 / rate
+    slow, diverged = seeds.slow_points(problem, [initial, *draws[:: max(1, starts // 4)]], 0.0, time)
+    first = [np.asarray(x, float)[steady.free] for x in near]
+    all_starts = [*first, *slow, *seeds.structured(steady, 0.0, rng), *draws]
+    found: list[FixedPoint] = []
+    tried, rejected, apart = 0, 0, list[Array]()
+    for start, deflate in _rounds(all_starts):
+        tried += 1
+        root = _root(problem, rate, start, [p.x for p in found] if deflate else ())
+        if not root.converged:
+            continue
+        x = settle(steady, root.x, 0.0, RESIDUAL)
+        if not is_physical(steady, x, 0.0):
+            rejected += 1
+        elif not coinciding and splitting_rate(steady, x, 0.0) > 0:
+            if not any(problem.equivalent(x, other, 0.0) for other in apart):
+                apart.append(x)
+        elif not any(_same(steady, x, p) for p in found):
+            point = describe_point(steady, x)
+            found.append(point)
+    found = _one_of_each_family(found)
+    found.sort(key=lambda p: (round(p.error, 9), p.unstable))
+    message = _message(found, tried, rejected, diverged, len(apart))
+    return FixedPoints(experiment, tuple(found), Status.success, message, _warnings(found, diverged))
+
+
+def _rounds(starts: list[Array]) -> Iterator[tuple[Array, bool]]:
+    yield from ((start, False) for start in starts)
+    yield from ((start, True) for start in starts[:: max(1, len(starts) // DEFLATED)])
+
+
+def _root(problem: Problem, rate: float, start: Array, known: Sequence[Array]) -> Root:
+    return find_root(
+        lambda x: problem.residual(x, 0.0) / rate,
+        lambda x: problem.jacobian(x, 0.0) / rate,
+        start,
+        known=known,
+        tolerance=RESIDUAL / max(1.0, rate),
+    )
+
+
+def _fastest_rate(experiment: Experiment) -> float:
+    rates = (experiment.parameters.get(name, 0.0) for name in ("outer_rate", "head_rate"))
+    return float(max(rates))
+
+
+def _still(experiment: Experiment) -> str:
+    return f"Every state is a fixed point: the outer rates of {experiment.rule.name} are zero."
+
+
+def is_physical(steady: Steady, x: Array, value: float) -> bool:
+    """Whether C is positive semidefinite to 1e-8 of its trace, and ε is not negative."""
+    if steady.problem.margin(x, value) < -PHYSICAL_TOLERANCE:
+        return False
+    return steady.error(x, value) >= -1e-10
+
+
+def _same(steady: Steady, x: Array, point: FixedPoint) -> bool:
+    if abs(steady.error(x, 0.0) - point.error) > 1e-6 * (1 + abs(point.error)):
+        return False
+    return steady.problem.equivalent(x, point.x, 0.0)
+
+
+def _one_of_each_family(found: Sequence[FixedPoint]) -> list[FixedPoint]:
+    """All isolated points, and of the points with a family's error one that shows its dimension."""
+    kept: list[FixedPoint] = []
+    for point in sorted(found, key=lambda p: -p.family):
+        flat = np.abs(point.eigenvalues) < NULL * np.abs(point.eigenvalues).max(initial=0.0)
+        near = [p for p in kept if p.family and abs(point.error - p.error) < 1e-8 * (1 + p.error)]
+        if not (near and flat.any()):
+            kept.append(point)
+    return kept
+
+
+def describe_point(steady: Steady, x: Array, value: float = 0.0) -> FixedPoint:
+    """The fixed point at x, with its spectrum, label and family."""
+    experiment, problem, layout = steady.experiment, steady.problem, steady.experiment.layout
+    y = steady.state(x, value)
+    Q, R, w = layout.unpack(y)
+    parameters = steady.parameters(value)
+    residual = float(np.abs(problem.residual(x, value)).max(initial=0.0))
+    J = problem.jacobian(x, value)
+    spectrum = problem.spectrum(J)
+    return FixedPoint(
+        experiment, x, Q, R, w, steady.error(x, value), residual, spectrum,
+        problem.unstable(spectrum), states.label(*states.fields(Q, R, parameters, layout)),
+        family_dimension(problem, x, value, J),
+    )  # fmt: skip
+
+
+def family_dimension(problem: Problem, x: Array, value: float, jacobian: Array) -> int:
+    """Dimension of the manifold of fixed points through x.
+
+    Counts the null directions of the Jacobian along which a small step can be corrected back onto a
+    fixed point without returning to x.
+    """
+    _, singular, rows = np.linalg.svd(jacobian)
+    scale = singular.max(initial=0.0)
+    if scale == 0:
+        return len(x)
+    null = rows[singular < NULL * scale]
+    step = 1e-3 * (1 + float(np.abs(x).max()))
+    dimension = 0
+    for direction in null:
+        root = find_root(
+            lambda x: problem.residual(x, value) / scale,
+            lambda x: problem.jacobian(x, value) / scale,
+            x + step * direction,
+        )
+        moved = abs(float(direction @ (root.x - x)))
+        dimension += root.converged and 0.5 * step < moved < 2 * step
+    return dimension
+
+
+def _message(
+    found: Sequence[FixedPoint], tried: int, rejected: int, diverged: int, apart: int
+) -> str:
+    dropped = ""
+    if rejected:
+        dropped += f"; {rejected} roots were dropped because no network has these overlaps"
+    if apart:
+        dropped += f"; {apart} more have learner units that coincide exactly and would separate"
+    if not found:
+        away = ": the trajectories diverge" if diverged else ""
+        return f"No physical fixed point was found from {tried} starts{away}{dropped}."
+    stable = sum(p.stable for p in found)
+    return f"{len(found)} fixed points, {stable} of them stable, from {tried} starts{dropped}."
+
+
+def _warnings(found: Sequence[FixedPoint], diverged: int) -> tuple[str, ...]:
+    warnings = []
+    families = [p for p in found if p.family]
+    if families:
+        largest = max(p.family for p in families)
+        warnings.append(
+            f"{len(families)} of the fixed points belong to continuous families (of up to {largest} "
+            "dimensions): one point of each error is listed."
+        )
+    if found and diverged:
+        warnings.append(f"{diverged} of the trajectories that were followed diverge.")
+    return tuple(warnings)

@@ -1,0 +1,198 @@
+"""The flow of an experiment as a ``Problem`` in one of the experiment's numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from solvers.errors import ExperimentError
+from solvers.experiment import Experiment
+from solvers.problem import Problem, SignedPermutation
+from solvers.symmetry import Units
+from theory.overlaps import field_covariance
+
+Array = NDArray[np.float64]
+Parameters = Mapping[str, Any]
+
+DEGREE = 4
+"""Parameters of the flow are polynomials of at most this degree in any number of the experiment."""
+
+
+@dataclass(frozen=True)
+class Steady:
+    """An experiment's flow in the coordinates that evolve: Q once per pair, R, and w if it learns.
+
+    ``parameter`` is the dotted name of the number that is varied (None: nothing is).
+    """
+
+    experiment: Experiment
+    parameter: str | None = None
+
+    @cached_property
+    def free(self) -> NDArray[np.intp]:
+        """The places of the evolving coordinates in the state vector."""
+        layout = self.experiment.layout
+        learns = float(getattr(self.experiment.rule, "head_rate", 0.0)) > 0
+        varied = self.parameter == "rule.head_rate"
+        return np.arange(layout.size - (0 if learns or varied else layout.hidden))
+
+    @cached_property
+    def value(self) -> float:
+        """The parameter's value in the experiment; 0 if nothing is varied."""
+        if self.parameter is None:
+            return 0.0
+        table, _, key = self.parameter.partition(".")
+        value = self.experiment.to_dict().get(table, {}).get(key)
+        if value is None:
+            value = self._default(table, key)
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise ExperimentError(
+                f"{self.parameter} is not a number of this experiment, so it cannot be continued in"
+            )
+        if not np.isfinite(value):
+            raise ExperimentError(f"{self.parameter} is infinite here: continue from a finite value")
+        return float(value)
+
+    def _default(self, table: str, key: str) -> Any:
+        """The value of a key that the file leaves out; an unknown key is an ExperimentError."""
+        if self.parameter == "tasks.head_covariance" and self.experiment.tasks.heads is None:
+            return 0.0
+        value = getattr(getattr(self.experiment, table, None), key, None)
+        if value is None:
+            self.experiment.replace(**{str(self.parameter): 1.0})
+        return value
+
+    @cached_property
+    def limits(self) -> tuple[float, float]:
+        """The values the parameter may take."""
+        table, _, key = (self.parameter or "").partition(".")
+        if table == "rule":
+            for field in fields(self.experiment.rule):
+                if field.name == key:
+                    lower = field.metadata.get("minimum", field.metadata.get("above"))
+                    upper = field.metadata.get("maximum", np.inf)
+                    return (-np.inf if lower is None else float(lower)), float(upper)
+        nonnegative = ("head_covariance", "label_noise", "representation_spread", "teacher_overlap")
+        return (0.0 if key in nonnegative else -np.inf), np.inf
+
+    @cached_property
+    def _varying(self) -> Callable[[float], tuple[Parameters, Array]]:
+        """λ → (parameters of the flow, head): exact, since they are polynomials in λ."""
+        base, head = self.experiment.parameters, self._head(self.experiment)
+        if self.parameter is None:
+            return lambda value: (base, head)
+        table, _, key = self.parameter.partition(".")
+        if table == "rule" and key in base:
+            return lambda value: ({**base, key: value}, head)
+        return self._interpolated(base)
+
+    def _head(self, experiment: Experiment) -> Array:
+        return experiment.layout.unpack(experiment.initial_state())[2]
+
+    def _interpolated(self, base: Parameters) -> Callable[[float], tuple[Parameters, Array]]:
+        low, high = self.limits
+        width = max(abs(self.value), 1.0)
+        nodes = np.clip(self.value + width * np.linspace(-0.5, 0.5, DEGREE + 2), low, high)
+        nodes = np.unique(nodes)
+        assert self.parameter is not None
+        sampled = [self.experiment.replace(**{self.parameter: float(v)}) for v in nodes]
+        values = [{**e.parameters, "_head": self._head(e)} for e in sampled]
+        base = {**base, "_head": self._head(self.experiment)}
+        polynomials = {}
+        for name, entry in base.items():
+            table = np.array([np.ravel(v[name]) for v in values])
+            if np.ptp(table, axis=0).max(initial=0.0) > 0:
+                degree = min(DEGREE, len(nodes) - 1)
+                fit = np.polynomial.Polynomial.fit
+                polynomials[name] = (
+                    np.shape(entry),
+                    [fit(nodes, column, degree).convert() for column in table.T],
+                )
+
+        def at(value: float) -> tuple[Parameters, Array]:
+            moved = {
+                name: np.array([p(value) for p in column]).reshape(shape)[()]
+                for name, (shape, column) in polynomials.items()
+            }
+            p = {**base, **moved}
+            return p, p.pop("_head")
+
+        return at
+
+    def state(self, x: Array, value: float) -> Array:
+        """The full state vector (…, size) of the coordinates x (…, n)."""
+        if x.shape[-1] == self.experiment.layout.size:
+            return x
+        head = self._varying(value)[1]
+        return np.concatenate([x, np.broadcast_to(head, (*x.shape[:-1], len(head)))], -1)
+
+    def parameters(self, value: float) -> Parameters:
+        """The parameters of the flow where the varied one has this value."""
+        return self._varying(value)[0]
+
+    def error(self, x: Array, value: float) -> float:
+        """ε at x."""
+        y, p = self.state(x, value), self.parameters(value)
+        return float(self.experiment.compiled.observables(y, p)["error"])
+
+    def units(self, value: float) -> Units:
+        """What distinguishes the units of this experiment."""
+        p, head = self._varying(value)
+        layout, learns = self.experiment.layout, len(self.free) == self.experiment.layout.size
+        K, M = layout.hidden, layout.teacher_hidden
+        blocks = [np.reshape(p[name], (-1, M, M)) for name in ("T", "TT")]
+        moment = np.asarray(p["U"])
+        matrices = np.concatenate([*blocks, moment[None, 1:, 1:]])
+        fixed = np.zeros((K + M, K + M, len(matrices)))
+        fixed[K:, K:] = np.moveaxis(matrices, 0, -1)
+        marks = np.zeros((K + M, 2))
+        marks[K:, 0] = moment[0, 1:]
+        marks[:K, 1] = 0.0 if learns else head
+        heads = np.asarray(p["heads"]) if self.experiment.tasks.heads is not None else None
+        odd = bool(getattr(self.experiment.activation, "odd", True))
+        return Units(layout, fixed, marks, odd, heads)
+
+    @cached_property
+    def problem(self) -> Problem:
+        """The zeros of the flow, per unit of the fastest rate, with its symmetries."""
+        compiled, free, n = self.experiment.compiled, self.free, len(self.free)
+
+        def residual(x: Array, value: float) -> Array:
+            p = self.parameters(value)
+            with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+                try:
+                    return compiled.rhs(self.state(x, value), p)[free]
+                except (ArithmeticError, ValueError):
+                    return np.full(n, np.nan)
+
+        def jacobian(x: Array, value: float) -> Array:
+            p = self.parameters(value)
+            with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+                return compiled.jacobian(self.state(x, value), p)[:n, :n]
+
+        def margin(x: Array, value: float) -> float:
+            Q, R, _ = self.experiment.layout.unpack(self.state(x, value))
+            T = np.reshape(self.parameters(value)["T"], (*R.shape[:-2], *2 * R.shape[-1:]))
+            C = field_covariance(Q, R, T)
+            trace = np.trace(C, axis1=-2, axis2=-1)
+            return float((np.linalg.eigvalsh(C)[..., 0] / trace).min())
+
+        def symmetries(x: Array, value: float) -> list[SignedPermutation]:
+            units = self.units(value)
+            return [units.action(g, free) for g in units.isotropy(self.state(x, value))[1]]
+
+        def equivalent(x: Array, other: Array, value: float) -> bool:
+            y, z = self.state(x, value), self.state(other, value)
+            return self.units(value).isomorphism(y, z) is not None
+
+        lower, upper = self.limits
+        return Problem(
+            residual, jacobian, None, margin, symmetries, equivalent,
+            discrete=self.experiment.rule.regime == "population",
+            lower=lower, upper=upper, name=self.parameter or "parameter",
+        )
