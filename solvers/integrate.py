@@ -139,7 +139,7 @@ def _assemble(
         y = path.at(times)
         built_in = [compiled.observables(state, parameters) for state in y]
         series = {name: np.array([values[name] for values in built_in]) for name in built_in[0]}
-        found = _events(compiled, parameters, path, layout)
+        found = _events(compiled, parameters, path, layout, settings.rtol)
     Q, R, w = layout.unpack(y)
     status, message = path.status, path.message
     if status is Status.success:
@@ -163,7 +163,7 @@ def _assemble(
 
 
 def _events(
-    compiled: CompiledFlow, parameters: Mapping[str, Any], path: Path, layout: Layout
+    compiled: CompiledFlow, parameters: Mapping[str, Any], path: Path, layout: Layout, rtol: float
 ) -> dict[str, Any]:
     """Plateaus, escape time and final speed, from the dense solution."""
 
@@ -183,18 +183,20 @@ def _events(
     y = path.at(mesh)
     errors = np.array([error(state) for state in y])
     specializations = np.array([specialization(state) for state in y])
+    count = plateau.resolved(errors, 0.0 if path.discrete else rtol)
+    seen = mesh[:count], errors[:count]
     if path.discrete:
-        plateaus = plateau.find_plateaus(mesh, errors)
+        plateaus = plateau.find_plateaus(*seen)
         escape = plateau.escape_time(mesh, specializations, None)
-        change = np.diff(np.log(np.maximum(errors[-2:], np.finfo(float).tiny))).sum()
-        final = abs(float(change)) / max(1.0, float(mesh[-1] - mesh[-2:][0]))
+        steps = np.diff(np.log(seen[1][-2:])) / np.diff(seen[0][-2:])
+        final = float(np.abs(steps).sum())
     else:
         speed_at = lambda t: speed(path.at(t))  # noqa: E731
         level_at = lambda t: error(path.at(t))  # noqa: E731
-        plateaus = plateau.find_plateaus(mesh, errors, speed_at, level_at)
+        plateaus = plateau.find_plateaus(*seen, speed_at, level_at)
         escape = plateau.escape_time(mesh, specializations, lambda t: specialization(path.at(t)))
-        resolved = errors[-1] > plateau.RESOLVED * errors.max()
-        final = speed_at(path.end) if resolved else 0.0
+        final = speed_at(path.end)
+    final = final if count == len(mesh) else 0.0
     return {"plateaus": plateaus, "escape_time": escape, "speed": final}
 
 

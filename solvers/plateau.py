@@ -33,6 +33,16 @@ RESOLVED = 1e-13
 """An error below this share of the largest one is rounding, and has no speed."""
 
 
+def resolved(errors: Array, rtol: float = 0.0) -> int:
+    """How many of the errors (n,) come before the first that is no more than rounding.
+
+    An integration to a relative tolerance rtol leaves an error of the order of rtol² behind.
+    """
+    floor = max(RESOLVED, 10 * rtol**2) * errors.max(initial=0.0)
+    lost = np.flatnonzero(~(errors > floor))
+    return int(lost[0]) if lost.size else len(errors)
+
+
 def find_plateaus(
     times: Array, errors: Array, speed: Signal | None = None, level: Signal | None = None
 ) -> tuple[Plateau, ...]:
@@ -40,11 +50,9 @@ def find_plateaus(
 
     ``times`` (n,) is a mesh that resolves the path, ``errors`` (n,) ε on it; ``speed`` and
     ``level`` give v and ε at any time, to which the ends are then solved. Without them (discrete
-    time) the speed is that from one mesh time to the next and the ends are mesh times.
+    time) the speed is that from one mesh time to the next and the ends are mesh times. All errors
+    must be above rounding (``resolved``).
     """
-    unresolved = errors <= RESOLVED * errors.max(initial=0.0)
-    stop = int(np.argmax(unresolved)) if unresolved.any() else len(errors)
-    times, errors = times[:stop], errors[:stop]
     if len(times) < 4:
         return ()
     if speed is None:
