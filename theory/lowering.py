@@ -43,6 +43,20 @@ class _Printer(NumPyPrinter):
         product = f"({product})" if len(factors) > 1 else product
         return product if power > 0 else f"(1/{product})"
 
+    def _print_Mul(self, expr: Expr) -> str:
+        """Constants first, so that they multiply a number and not an array."""
+        constant, rest = sympy.Integer(1), []
+        for factor in sympy.Mul.make_args(expr):
+            if factor.is_number:
+                constant *= factor
+            else:
+                rest.append(factor)
+        if constant in (1, -1) or not rest:
+            return super()._print_Mul(expr)
+        product = sympy.Mul(*rest, evaluate=False) if len(rest) > 1 else rest[0]
+        text = self._print(product)
+        return f"{float(constant)!r}*({text})" if rest[0].is_Add else f"{float(constant)!r}*{text}"
+
     def _print_Function(self, expr: Expr) -> str:
         signature = getattr(type(expr), "signature", None)
         if signature is not None:
@@ -293,10 +307,16 @@ class NumpyWriter:
 
     @staticmethod
     def _cheapest(operands: list[Operand], out: Tokens) -> tuple[int, int]:
-        """The two operands whose product costs least, at typical sizes."""
-        def cost(i: int, j: int) -> float:
-            axes = set(operands[i].axes) | set(operands[j].axes)
+        """The two operands whose product costs least, and is smallest, at typical sizes."""
+
+        def size(axes: set[Symbol]) -> float:
             return float(np.prod([SIZES["pair" if a == PAIR else range_of(a)] for a in axes]))
+
+        def cost(i: int, j: int) -> tuple[float, float]:
+            axes = set(operands[i].axes) | set(operands[j].axes)
+            others = (o.axes for n, o in enumerate(operands) if n not in (i, j))
+            kept = axes & set(out).union(*others)
+            return size(axes), size(kept)
 
         pairs = [(i, j) for i in range(len(operands)) for j in range(i + 1, len(operands))]
         return min(pairs, key=lambda ij: (cost(*ij), ij))

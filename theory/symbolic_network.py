@@ -357,14 +357,13 @@ class Derivation:
             inner = tuple(sorted(_slots_of(gaussian, fields) - set(pair), key=str))
             at = (*fields.lead, *pair, *inner)
             tensor = program.define(f"I{len(gaussian.signature)}_pair", (at, gaussian), paired=True)
-            moment = self._moment(network, units, pair, inner, per_task)
-            total += kept * moment * tensor[at]
+            moment = self._moment(network, units, pair, per_task)
+            total += sympy.Add(*(kept * part * tensor[at] for part in sympy.Add.make_args(moment)))
         return total
 
     def _moment(
-        self, network: SymbolicNetwork, units: list[Symbol], pair: tuple[Symbol, ...],
-        inner: tuple[Symbol, ...], per_task: bool,
-    ) -> Expr:  # fmt: skip
+        self, network: SymbolicNetwork, units: list[Symbol], pair: tuple[Symbol, ...], per_task: bool
+    ) -> Expr:
         """⟨s_k s_l s_c s_d⟩ over tasks (Wick's theorem about a mean), or the product per task.
 
         The average that multiplies it is symmetric in c and d, so that the two pairings that
@@ -383,11 +382,10 @@ class Derivation:
         mean = program.define("s_mean", ((a,), s[a, x] * self.mean_task[x]))
         first, second = pair
         third, fourth = (u for u in units if u not in pair)
-        wick = (
+        return (
             M[first, second] * M[third, fourth] + 2 * M[first, third] * M[second, fourth]
             - 2 * sympy.Mul(*(mean[u] for u in units))
         )  # fmt: skip
-        return program.define("s4", ((*pair, *inner), wick), paired=True)[(*pair, *inner)]
 
     def pushed_noise(self, S: IndexedBase, adapted: SymbolicNetwork) -> IndexedBase:
         """Noise of the total derivative: queries act through ∂J'/∂J, supports through ∂c/∂h."""
