@@ -16,7 +16,7 @@ NODES = 64
 
 
 def pair_moments(activation: Any) -> PairMoments:
-    """The averages of this activation: closed for erf and linear, by quadrature otherwise.
+    """The averages of this activation: closed for erf, linear and relu, by quadrature otherwise.
 
     Orders a + b ≤ 4 with a + b even, as Price's theorem makes them from E[g g].
     """
@@ -24,6 +24,8 @@ def pair_moments(activation: Any) -> PairMoments:
         return erf_moments
     if activation.name == "linear":
         return linear_moments
+    if activation.name == "relu":
+        return relu_moments
     return lambda a, b, C: quadrature_moments(activation, a, b, C)
 
 
@@ -59,6 +61,23 @@ def linear_moments(a: int, b: int, C: Array) -> Array:
     if (a, b) == (0, 0):
         return C
     return np.full_like(C, float((a, b) == (1, 1)))
+
+
+def relu_moments(a: int, b: int, C: Array) -> Array:
+    """g(x) = max(x, 0): E[g g] = (√d + c(π/2 + asin(c/√(pq))))/2π, the arc-cosine kernel, with
+    p = C_ii, q = C_jj, c = C_ij, d = pq − c², and its derivatives by Price's theorem. Those of
+    order 4 are infinite on the diagonal.
+    """
+    if a < b:
+        return np.swapaxes(relu_moments(b, a, C), -1, -2)
+    diagonal = np.diagonal(C, axis1=-2, axis2=-1)
+    p, q = diagonal[..., :, None], diagonal[..., None, :]
+    root = np.sqrt(np.maximum(p * q - C * C, 0.0))  # rounding on the diagonal, where it is 0
+    angle = np.pi - np.arctan2(root, C)
+    forms = {(0, 0): root + C * angle, (1, 1): angle, (2, 0): root / p}
+    if (a, b) not in forms:
+        raise ValueError(f"relu has no average of the derivatives of orders {a} and {b}")
+    return forms[a, b] / (2 * np.pi)
 
 
 def quadrature_moments(activation: Any, a: int, b: int, C: Array) -> Array:

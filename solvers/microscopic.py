@@ -130,12 +130,13 @@ def microscopic_rates(
     return MicroscopicRates(**{name: tally.estimate for name, tally in tallies.items()})
 
 
-def support_size(rule: Any) -> float:
-    """P; 0 without an inner loop, inf for closed averages."""
+def support_size(rule: Any, finite_ratio: float = np.inf) -> float:
+    """P; 0 without an inner loop, inf for closed averages, ``finite_ratio`` for P = ρN."""
     if not rule.adapts:
         return 0
-    if getattr(rule, "support_ratio", None) is not None:
-        return np.inf
+    ratio = getattr(rule, "support_ratio", None)
+    if ratio is not None:
+        return np.inf if ratio == np.inf else finite_ratio
     return rule.support
 
 
@@ -188,8 +189,6 @@ def _one_step(
     network, bare = sampled_task(experiment, y, moments, size, rng)
     down, adapted = outer_descent(experiment.rule, network)
     task = network.task
-    if down.h is None:
-        raise ValueError("the query examples have no part in this step")
     c = np.swapaxes(down.h, -1, -2)
     on_R, half = c @ bare, c @ network.h
     if down.C is not None:

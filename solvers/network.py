@@ -51,23 +51,21 @@ class Orthogonal:
 
 @dataclass(frozen=True)
 class Inputs:
-    """Inputs X (…, E, N), scaled to their variances, with the coordinates of each block."""
+    """Inputs X = ξ/√N (…, E, N), scaled to their variances, and the coordinates of each block."""
 
     X: Array
     blocks: tuple[slice, ...]
 
     def spread(self, c: Array) -> Array:
-        N = self.X.shape[-1]
-        push = np.swapaxes(c, -1, -2) @ self.X / N
+        push = np.swapaxes(c, -1, -2) @ self.X
         parts = [self.X[..., b] @ np.swapaxes(push[..., b], -1, -2) for b in self.blocks]
         return np.stack(parts, axis=-3)
 
     def gather(self, c: Array) -> Array:
-        N = self.X.shape[-1]
         total = np.zeros(())
         for i, block in enumerate(self.blocks):
             part, X = c[..., min(i, c.shape[-3] - 1), :, :], self.X[..., block]
-            total = total + X @ np.swapaxes(np.swapaxes(part, -1, -2) @ X, -1, -2) / N
+            total = total + X @ np.swapaxes(np.swapaxes(part, -1, -2) @ X, -1, -2)
         return total
 
 
@@ -106,7 +104,7 @@ class Descent:
     """Minus the derivative of the loss with respect to h (…, L or 1, E, K), w (…, K) and the
     blocks' covariance C (…, L, n, n), all entries independent; None is zero."""
 
-    h: Array | None
+    h: Array
     w: Array
     C: Array | None = None
 
@@ -193,7 +191,7 @@ class FieldNetwork:
             slope = v * dg
             q = (v * g).sum(-1)
             grad_w = np.zeros(())
-            if rate_j and after.h is not None:
+            if rate_j:
                 a = rate_j / P * self.task.inner.gather(after.h)[..., examples.rows, :]
                 q = q + (a * w[..., None, :] * dg).sum(-1)
                 slope = slope + a * w[..., None, :] * self.activation.dg(h, 2)
@@ -227,12 +225,9 @@ class FieldNetwork:
         moved = move @ C @ np.swapaxes(move, -1, -2)
 
         def pull(after: Descent) -> Descent:
-            on_A, on_D, on_h, on_C = 0.0, 0.0, None, None
-            if after.h is not None:
-                on_h = after.h - step * (after.h @ A)
-                flipped = np.swapaxes(after.h, -1, -2)
-                on_A = on_A - step * (flipped @ self.h)
-                on_D = on_D - step * (flipped @ self.task.b)
+            on_h, on_C = after.h - step * (after.h @ A), None
+            flipped = np.swapaxes(after.h, -1, -2)
+            on_A, on_D = -step * (flipped @ self.h), -step * (flipped @ self.task.b)
             if after.C is not None:
                 on_C = np.swapaxes(move, -1, -2) @ after.C @ move
                 on_move = (after.C + np.swapaxes(after.C, -1, -2)) @ move @ C

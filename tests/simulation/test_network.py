@@ -7,7 +7,13 @@ import numpy as np
 import pytest
 from scipy.special import erf
 
-from solvers.closed_averages import Averages, erf_moments, linear_moments, quadrature_moments
+from solvers.closed_averages import (
+    Averages,
+    erf_moments,
+    linear_moments,
+    quadrature_moments,
+    relu_moments,
+)
 from solvers.network import FieldNetwork, Inputs, Limit, Sample, TaskData, outer_descent
 from theory.rules import Anil, FrozenRepresentation, Maml
 from theory.rules.base import MetaRule
@@ -59,7 +65,7 @@ class Setup:
         support = Limit() if self.infinite else Sample(slice(0, self.samples))
         task = TaskData(
             self.u, x[..., K:], self.y, support, Sample(slice(P, E)),
-            Inputs(self.X, BLOCKS), VARIANCE, self.reach,
+            Inputs(self.X / np.sqrt(N), BLOCKS), VARIANCE, self.reach,
         )  # fmt: skip
         return FieldNetwork(Erf(), erf_moments, task, x[..., :K], w, C)
 
@@ -156,6 +162,8 @@ def test_a_population_step_moves_the_overlaps_with_the_vectors(rng):
     for i, block in enumerate(BLOCKS):
         J[:, block] -= 0.6 * VARIANCE[i] * (A @ J[:, block] + D @ setup.B[:, block])
     fresh = setup.network(J, moved.head)
+    assert moved.C is not None
+    assert fresh.C is not None
     np.testing.assert_allclose(moved.C, fresh.C, atol=1e-13)
     np.testing.assert_allclose(moved.h, fresh.h, atol=1e-13)
 
@@ -219,3 +227,24 @@ def test_linear_pair_moments(a, b, rng):
     np.testing.assert_allclose(
         linear_moments(a, b, C), quadrature_moments(Linear(), a, b, C), rtol=0, atol=1e-12
     )
+
+
+def test_relu_pair_moments(rng):
+    """(0, 0) and (1, 1) by Monte-Carlo within 4 standard errors, the others by differences."""
+    root = rng.standard_normal((3, 3))
+    C = root @ root.T
+    x = rng.standard_normal((400_000, 3)) @ root.T
+    for order, values in ((0, np.maximum(x, 0.0)), (1, (x > 0).astype(float))):
+        samples = values[:, :, None] * values[:, None, :]
+        error = samples.std(0) / np.sqrt(len(x))
+        assert np.all(np.abs(samples.mean(0) - relu_moments(order, order, C)) < 4 * error + 1e-9)
+
+    def slope(a, b, i, j, step=1e-6):
+        """∂E/∂C_ij at fixed diagonal, or ∂E/∂C_ii as it stands in row i."""
+        move = np.zeros((3, 3))
+        move[i, j] = move[j, i] = step
+        up, down = relu_moments(a, b, C + move), relu_moments(a, b, C - move)
+        return (up - down) / (2 * step)
+
+    assert slope(0, 0, 0, 1)[0, 1] == pytest.approx(relu_moments(1, 1, C)[0, 1], rel=1e-6)
+    assert 2 * slope(0, 0, 0, 0)[0, 1] == pytest.approx(relu_moments(2, 0, C)[0, 1], rel=1e-6)
