@@ -6,7 +6,9 @@ import json
 import os
 import platform
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,8 +42,18 @@ def save(dataset: xarray.Dataset, path: str | Path, experiment: Experiment) -> P
         variable.attrs.setdefault("units", "1")
     encoding = {name: {"_FillValue": None} for name in described.variables}
     # In memory first: the HDF5 library does not survive a disk that fills up while it writes.
-    content = bytes(described.to_netcdf(None, engine="h5netcdf", encoding=encoding))
+    with _without_cluster():
+        content = bytes(described.to_netcdf(None, engine="h5netcdf", encoding=encoding))
     return write_atomically(Path(path), lambda file: file.write_bytes(content))
+
+
+def _without_cluster() -> AbstractContextManager[Any]:
+    """Keeps xarray from asking dask for a cluster, which it does wherever dask is installed."""
+    if find_spec("dask") is None:
+        return nullcontext()
+    from dask import config
+
+    return config.set(scheduler="synchronous")
 
 
 def provenance(experiment: Experiment) -> dict[str, Any]:

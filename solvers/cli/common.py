@@ -9,7 +9,6 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -98,13 +97,13 @@ def progress(text: str, quiet: bool) -> Iterator[Callable[[float, float], None]]
 
 
 def save_figure(figure: Figure, stem: Path) -> list[Path]:
-    """The figure as PNG and SVG; both appear complete or not at all."""
+    """The figure as PNG and SVG; each appears complete or not at all."""
     from solvers.plotting import style
 
-    try:
-        stem.parent.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(dir=stem.parent) as folder:
-            made = style.save_figure(figure, Path(folder) / stem.name)
-            return [path.replace(stem.parent / path.name) for path in made]
-    except OSError as error:
-        raise store.ResultFileError(f"cannot write {stem}.png: {error.strerror}") from None
+    style.lay_out(figure)
+    return [
+        store.write_atomically(
+            Path(f"{stem}{suffix}"), lambda file: style.write_figure(figure, file)
+        )
+        for suffix in (".png", ".svg")
+    ]

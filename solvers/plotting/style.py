@@ -130,10 +130,18 @@ def write_figure(figure: Figure, file: str | Path) -> None:
         figure.savefig(file, metadata=metadata)
 
 
+def lay_out(figure: Figure) -> None:
+    """Settles the layout, which is otherwise worked out again for every file."""
+    with house_style():
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")
+
+
 def save_figure(figure: Figure, stem: str | Path) -> tuple[Path, Path]:
     """Writes stem.png and stem.svg; returns their paths."""
     png, svg = (Path(f"{stem}{suffix}") for suffix in (".png", ".svg"))
     png.parent.mkdir(parents=True, exist_ok=True)
+    lay_out(figure)
     for file in (png, svg):
         write_figure(figure, file)
     return png, svg
