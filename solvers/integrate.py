@@ -16,6 +16,7 @@ from solvers.paths import Path, iterate, solve
 from solvers.results import NumericalFailure, Status, Trajectory
 from solvers.starts import smallest_asymmetry, symmetric_start
 from theory.overlaps import Layout, field_covariance, is_physical
+from theory.rules import Anil
 
 if TYPE_CHECKING:
     from solvers.experiment import Experiment
@@ -28,6 +29,9 @@ FINER = 1e-3
 """The absolute tolerance is at most this share of the smallest asymmetry of the start."""
 COARSE = 1e-7
 """A relative tolerance above this moves the escape from a small asymmetry by more than 0.1 %."""
+
+NOISE_TOLERANCE = 1e-4
+"""The relative error of the noise's cubature above which a warning is given."""
 
 
 def integrate(
@@ -59,7 +63,7 @@ def integrate(
     parameters, start = experiment.parameters, experiment.initial_state()
     compiled.error(start, parameters)
     loaded = perf_counter()
-    warnings = list(_on_start(experiment, start))
+    warnings = [*_on_start(experiment, start), *_on_rule(experiment)]
     path = _path(experiment, compiled, parameters, start, warnings)
     result = _assemble(experiment, compiled, parameters, path, observables or {}, warnings)
     seconds = {
@@ -139,6 +143,9 @@ def _assemble(
         y = path.at(times)
         built_in = [compiled.observables(state, parameters) for state in y]
         series = {name: np.array([values[name] for values in built_in]) for name in built_in[0]}
+        if experiment.evaluation is not None:
+            series["evaluation_error"] = _evaluation(experiment, y)
+        warnings += _on_noise(compiled, parameters, y)
         found = _events(compiled, parameters, path, layout, settings.rtol)
     Q, R, w = layout.unpack(y)
     status, message = path.status, path.message
@@ -234,6 +241,33 @@ def _custom(
         name: np.array([f(q, r, v, T) for q, r, v in rows], dtype=float)
         for name, f in functions.items()
     }
+
+
+def _evaluation(experiment: Experiment, y: Array) -> Array:
+    """ε after the adaptation that [evaluate] describes, at each state: (n,)."""
+    settings, rule = dict(experiment.evaluation or {}), experiment.rule
+    if not hasattr(rule, "inner_rate"):
+        rule = Anil(outer_rate=rule.outer_rate, inner_rate=settings["inner_rate"])
+    if getattr(rule, "support_ratio", None) is not None:
+        settings.pop("support")
+    adapted = dataclasses.replace(rule, regime="gradient-flow", **settings)
+    tested = experiment.replace(rule=adapted)
+    return np.array([tested.compiled.error(state, tested.parameters) for state in y])
+
+
+def _on_noise(compiled: CompiledFlow, parameters: Mapping[str, Any], y: Array) -> list[str]:
+    """A warning if the cubature of the noise is less accurate than 1e-4 along the run."""
+    estimate = max(compiled.noise_estimate(y[i], parameters) for i in (0, len(y) // 2, -1))
+    if estimate <= NOISE_TOLERANCE:
+        return []
+    return [f"The cubature of the noise at finite support is good to {estimate:.1g} only."]
+
+
+def _on_rule(experiment: Experiment) -> list[str]:
+    """What is approximate or reconstructed in the flow."""
+    from theory.flow import notes
+
+    return [f"{note[0].upper()}{note[1:].rstrip('.')}." for note in notes(experiment.rule)]
 
 
 def _on_start(experiment: Experiment, start: Array) -> list[str]:
