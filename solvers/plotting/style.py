@@ -131,8 +131,9 @@ def write_figure(figure: Figure, file: str | Path) -> None:
 
 
 def lay_out(figure: Figure) -> None:
-    """Settles the layout, which is otherwise worked out again for every file."""
+    """Settles the layout at the resolution of the PNG, for all files."""
     with house_style():
+        figure.set_dpi(PARAMETERS["savefig.dpi"])
         figure.draw_without_rendering()
         figure.set_layout_engine("none")
 
