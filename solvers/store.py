@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import os
 import platform
+import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from importlib.metadata import PackageNotFoundError, version
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -49,11 +49,8 @@ def save(dataset: xarray.Dataset, path: str | Path, experiment: Experiment) -> P
 
 def _without_cluster() -> AbstractContextManager[Any]:
     """Keeps xarray from asking dask for a cluster, which it does wherever dask is installed."""
-    if find_spec("dask") is None:
-        return nullcontext()
-    from dask import config
-
-    return config.set(scheduler="synchronous")
+    dask = sys.modules.get("dask")
+    return nullcontext() if dask is None else dask.config.set(scheduler="synchronous")
 
 
 def provenance(experiment: Experiment) -> dict[str, Any]:
