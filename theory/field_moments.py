@@ -23,6 +23,8 @@ Array = NDArray[np.float64]
 Index = NDArray[np.intp]
 Values = NDArray[Any]  # real, or complex in a complex step
 
+DEGREE = 8
+"""The highest degree: E[e⁴ g_k g_l g_m g_n]."""
 CHUNK = 512
 """Nodes handled at a time, so that their monomials stay in the processor's cache."""
 
@@ -45,19 +47,10 @@ class Monomials:
     @cached_property
     def exponents(self) -> tuple[Index, ...]:
         """α of every monomial, (J_d, n) for each degree d, in lexicographic order."""
-        rows = []
+        rows, unit = [], np.eye(self.variables, dtype=np.intp)
         for d in range(self.degree + 1):
             picks = combinations_with_replacement(range(self.variables), d)
-            rows.append(
-                np.array(
-                    [
-                        np.bincount(p, minlength=self.variables)
-                        if p
-                        else np.zeros(self.variables, np.intp)
-                        for p in picks
-                    ]
-                )
-            )
+            rows.append(np.array([unit[list(p)].sum(axis=0) for p in picks]))
         return tuple(rows)
 
     @cached_property
@@ -121,6 +114,21 @@ class Monomials:
             places = self.raised[d][places][..., :learners]
         return places
 
+    def own(self, learners: int, degree: int) -> Index:
+        """Places of the monomials in the first K variables alone."""
+        return np.flatnonzero(~self.exponents[degree][:, learners:].any(axis=1))
+
+    def products(self, left: int, learners: int, right: int) -> Index:
+        """Places of α + κ, κ of degree ``right`` in the first K variables: (J_κ, J_left)."""
+        places = np.arange(len(self.exponents[left]))
+        rows = []
+        for picks in combinations_with_replacement(range(learners), right):
+            row = places
+            for d, pick in enumerate(picks):
+                row = self.raised[left + d][row, pick]
+            rows.append(row)
+        return np.array(rows)
+
 
 @lru_cache
 def monomials(variables: int, degree: int) -> Monomials:
@@ -130,10 +138,19 @@ def monomials(variables: int, degree: int) -> Monomials:
 
 @dataclass(frozen=True)
 class Moments:
-    """E[G^α] (…, J_d) and E[D_k D_l G^α] (…, K(K+1)/2, J_d), keyed by the even degree d."""
+    """E[G^α] (…, J_d) and E[D_k D_l G^α] (…, K(K+1)/2, J_d), keyed by the even degree d.
+
+    Held are those α with as many learner factors as ``PLAIN`` and ``PAIRED`` say, else zero.
+    """
 
     plain: dict[int, Array]
     paired: dict[int, Array]
+
+
+PLAIN = {0: 0, 2: 1, 4: 2, 6: 3, 8: 4}
+"""Learner factors that every E[G^α] of a degree has: it stems from a power of z = e·g(h)."""
+PAIRED = {0: 0, 2: 0, 4: 1, 6: 2}
+"""Learner factors of E[D_k D_l G^α]."""
 
 
 def pairs(K: int) -> tuple[Index, Index]:
@@ -143,8 +160,7 @@ def pairs(K: int) -> tuple[Index, Index]:
 
 def moments(nodes: Nodes, activation: Nonlinearity, K: int, *, plain: int, paired: int) -> Moments:
     """All averages up to the even degrees ``plain`` and ``paired``."""
-    sums = _sums(nodes, activation, K, plain, paired, slopes=False)
-    return Moments(_keyed(sums, "1", 0), _keyed(sums, "DD"))
+    return _moments(_sums(nodes, activation, K, _factors(plain, paired)))
 
 
 def moments_and_slopes(
@@ -156,32 +172,38 @@ def moments_and_slopes(
     over all ordered entries (Price). The activation needs three derivatives.
     """
     n = len(nodes.x)
-    sums = _sums(nodes, activation, K, plain, paired, slopes=True)
-    value = Moments(_keyed(sums, "1", 0), _keyed(sums, "DD"))
-    table = monomials(n, plain)
+    factors = _factors(plain, paired)
+    sums = _sums(nodes, activation, K, factors | _factors_of_slopes(factors))
+    value = _moments(sums)
+    table = monomials(n, DEGREE)
     k, l = pairs(K)
-    slope_plain = {d: np.zeros((n * (n + 1) // 2, *e.shape)) for d, e in value.plain.items()}
-    slope_paired = {d: np.zeros((n * (n + 1) // 2, *e.shape)) for d, e in value.paired.items()}
-    for i, (a, b) in enumerate(zip(*np.triu_indices(n), strict=True)):
-        same = a == b
-        for d, slope in slope_plain.items():
+    rows = n * (n + 1) // 2
+    slope = Moments(
+        {d: np.zeros((rows, *e.shape)) for d, e in value.plain.items()},
+        {d: np.zeros((rows, *e.shape)) for d, e in value.paired.items()},
+    )
+    fields = [(int(a), int(b)) for a, b in zip(*np.triu_indices(n), strict=True)]
+    for i, (a, b) in enumerate(fields):
+        for d, change in slope.plain.items():
             down = _Lowering(table, d)
-            slope[i] = down.twice(sums["11"], i, a, b)
-            if same:
-                slope[i] += down.once(sums["2"], a, a)
-        for d, slope in slope_paired.items():
+            change[i] += down.twice(sums["11"], i, a, b)
+            if a == b:
+                change[i] += down.once(sums["2"], a, a)
+        for d, change in slope.paired.items():
             down = _Lowering(table, d)
-            slope[i] = down.twice(sums["DD11"], i, a, b)
-            if same:
-                slope[i] += down.once(sums["DD2"], a, a)
+            change[i] += down.twice(sums["DD11"], i, a, b)
+            if a == b:
+                change[i] += down.once(sums["DD2"], a, a)
             for c, e in ((a, b), (b, a)):  # ∂_c on the weight, ∂_e on the monomial
-                if c < K:
-                    slope[i] += down.once(sums["dDD1"], c * n + e, e)
-            if b < K:
-                slope[i] += sums["ddDD"][d][a * K + b]
-    for slope in (*slope_plain.values(), *slope_paired.values()):
-        slope *= 0.5
-    return value, Moments(slope_plain, slope_paired)
+                change[i] += (k == c)[:, None] * down.once(sums["dD D1"], e, e)
+                change[i] += (l == c)[:, None] * down.once(sums["D dD1"], e, e)
+            change[i] += ((k == a) & (k == b))[:, None] * sums["ddDD"][d][0]
+            change[i] += ((l == a) & (l == b))[:, None] * sums["ddDD"][d][1]
+            crossed = 1 * ((k == a) & (l == b)) + ((k == b) & (l == a))
+            change[i] += crossed[:, None] * sums["ddDD"][d][2]
+    for change in (*slope.plain.values(), *slope.paired.values()):
+        change *= 0.5
+    return value, slope
 
 
 @dataclass(frozen=True)
@@ -210,70 +232,91 @@ class _Lowering:
 
 
 Sums = dict[str, dict[int, Array]]
+Factors = dict[str, dict[int, int]]
 
 
-def _keyed(sums: Sums, name: str, row: int | None = None) -> dict[int, Array]:
-    return {d: (s if row is None else s[row]) for d, s in sums[name].items()}
+def _moments(sums: Sums) -> Moments:
+    return Moments({d: e[0] for d, e in sums["1"].items()}, sums["DD"])
 
 
-def _sums(
-    nodes: Nodes, activation: Nonlinearity, K: int, plain: int, paired: int, *, slopes: bool
-) -> Sums:
-    """Averages of every weight of ``_weights`` times the monomials of the degrees it needs."""
-    table = monomials(len(nodes.x), plain)
-    degrees = {"1": range(0, plain + 1, 2), "DD": range(0, paired + 1, 2)}
-    if slopes:
-        degrees |= {
-            "11": range(0, plain - 1, 2),
-            "2": range(1, plain, 2),
-            "DD11": range(0, paired - 1, 2),
-            "DD2": range(1, paired, 2),
-            "dDD1": range(1, paired, 2),
-            "ddDD": range(0, paired + 1, 2),
-        }
-    needed = set().union(*degrees.values())
-    total: Sums = {name: dict.fromkeys(ds, np.zeros(())) for name, ds in degrees.items()}
+def _sums(nodes: Nodes, activation: Nonlinearity, K: int, factors: Factors) -> Sums:
+    """Averages of the weights of ``_weights`` times the monomials of the degrees asked for.
+
+    G^α is split into κ, of learner factors alone, and the rest, so that the sum over nodes is one
+    matrix product per weight and degree.
+    """
+    table = monomials(len(nodes.x), DEGREE)
+    degrees = {part for need in factors.values() for d, c in need.items() for part in (d - c, c)}
+    own = {d: table.own(K, d) for d in degrees}
+    total: dict[tuple[str, int], Any] = {}
     for start in range(0, nodes.x.shape[1], CHUNK):
         part = slice(start, start + CHUNK)
         x, weight = nodes.x[:, part], nodes.weight[part]
-        values = table.evaluate(activation.g(x), needed)
-        for name, factor in _weights(x, activation, K, slopes=slopes).items():
-            flat = (factor * weight).reshape(-1, x.shape[1])
-            for d in degrees[name]:
-                product = (flat @ values[d].T).reshape(*factor.shape[:-1], -1)
-                total[name][d] = total[name][d] + product
-    return total
+        values = table.evaluate(activation.g(x), degrees)
+        learner = {d: values[d][own[d]] for d in degrees}
+        for name, factor in _weights(x, activation, K, factors).items():
+            weighted = (factor * weight)[..., None, :]
+            for d, c in factors[name].items():
+                left = (weighted * learner[c]).reshape(-1, x.shape[1])
+                product = (left @ values[d - c].T).reshape(*factor.shape[:-1], -1)
+                total[name, d] = total.get((name, d), 0.0) + product
+    sums: Sums = {name: {} for name in factors}
+    for (name, d), value in total.items():
+        c = factors[name][d]
+        sums[name][d] = np.zeros((*value.shape[:-1], len(table.exponents[d])))
+        sums[name][d][..., table.products(d - c, K, c).ravel()] = value
+    return sums
 
 
-def _weights(x: Array, activation: Nonlinearity, K: int, *, slopes: bool) -> dict[str, Array]:
-    """The factors that multiply a monomial: rows × (pairs k ≤ l) × nodes.
+def _factors(plain: int, paired: int) -> Factors:
+    """For every weight, the degrees of its monomials and the learner factors they surely have."""
+    return {
+        "1": {d: c for d, c in PLAIN.items() if d <= plain},
+        "DD": {d: c for d, c in PAIRED.items() if d <= paired},
+    }
 
-    1; DD = g'_k g'_l; 11 = g'_a g'_b over a ≤ b; 2 = g''_a; DD11 and DD2 their products;
-    dDD1 = ∂_c(g'_k g'_l) g'_e, row c·n + e; ddDD = ∂_c∂_e(g'_k g'_l), row c·K + e.
+
+def _factors_of_slopes(factors: Factors) -> Factors:
+    """The same for what second derivatives with respect to two fields need besides."""
+
+    def less(name: str, by: int) -> dict[int, int]:
+        return {d - by: max(c - by, 0) for d, c in factors[name].items() if d >= by}
+
+    return {
+        "11": less("1", 2),
+        "2": less("1", 1),
+        "DD11": less("DD", 2),
+        "DD2": less("DD", 1),
+        "dD D1": less("DD", 1),
+        "D dD1": less("DD", 1),
+        "ddDD": factors["DD"],
+    }
+
+
+def _weights(x: Array, activation: Nonlinearity, K: int, factors: Factors) -> dict[str, Array]:
+    """The factors that multiply a monomial: (rows ×) (pairs k ≤ l ×) nodes.
+
+    With D, dD, ddD the derivatives of g of order 1, 2, 3: 1; DD = D_k D_l; 11 = D_a D_b over
+    a ≤ b; 2 = dD_a; DD11 and DD2 their products; dD D1 = dD_k D_l D_e and D dD1 = D_k dD_l D_e over
+    e; ddDD = ddD_k D_l, D_k ddD_l, dD_k dD_l.
     """
-    n = len(x)
+    one = np.ones((1, x.shape[1]))
     k, l = pairs(K)
-    if not slopes:
+    if len(factors) == 2:
         first = activation.dg(x[:K], 1)
-        return {"1": np.ones((1, x.shape[1])), "DD": first[k] * first[l]}
+        return {"1": one, "DD": first[k] * first[l]}
     first, second = activation.dg(x, 1), activation.dg(x, 2)
     third = activation.dg(x[:K], 3)
     DD = first[k] * first[l]
-    a, b = np.triu_indices(n)
-    unit = np.eye(K)
-    at_k, at_l = unit[:, k, None], unit[:, l, None]  # (K, pairs, 1)
-    dDD = at_k * (second[k] * first[l]) + at_l * (first[k] * second[l])
-    both = at_k[:, None] * at_l[None] + at_l[:, None] * at_k[None]
-    ddDD = both * (second[k] * second[l])
-    ddDD += at_k[:, None] * at_k[None] * (third[k] * first[l])
-    ddDD += at_l[:, None] * at_l[None] * (first[k] * third[l])
+    a, b = np.triu_indices(len(x))
     return {
-        "1": np.ones((1, x.shape[1])),
+        "1": one,
         "DD": DD,
         "11": first[a] * first[b],
         "2": second,
         "DD11": (first[a] * first[b])[:, None] * DD,
         "DD2": second[:, None] * DD,
-        "dDD1": (dDD[:, None] * first[:, None]).reshape(K * n, len(k), -1),
-        "ddDD": ddDD.reshape(K * K, len(k), -1),
+        "dD D1": first[:, None] * (second[k] * first[l]),
+        "D dD1": first[:, None] * (first[k] * second[l]),
+        "ddDD": np.stack([third[k] * first[l], first[k] * third[l], second[k] * second[l]]),
     }

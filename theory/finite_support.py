@@ -26,6 +26,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from theory.errors import NoClosedFormError
 from theory.field_moments import (
+    DEGREE,
     Moments,
     Nonlinearity,
     Values,
@@ -169,7 +170,7 @@ class _Task:
         self.w = np.broadcast_to(w[:, None], (batch, t, self.K))
         self.u = np.broadcast_to(heads, (batch, *heads.shape))
         self.n = self.K + heads.shape[1]
-        self.index = monomials(self.n, max(table.plain))
+        self.index = monomials(self.n, DEGREE)
         s = np.concatenate([-self.w, self.u], axis=-1)
         powers = self.index.evaluate(np.moveaxis(s, -1, 0), range(5))
         self.powers = [np.moveaxis(powers[r], 0, -1) * self.index.multinomials[r] for r in powers]

@@ -13,7 +13,7 @@ from theory.overlaps import PHYSICAL_TOLERANCE
 
 Array = NDArray[np.float64]
 
-STEP = 1.0
+STEP = 0.9
 """Lattice step at eigenvalue 0, in standard deviations of the field."""
 RADIUS = 6.2
 """Nodes lie within this many standard deviations of the origin."""
@@ -44,39 +44,43 @@ def spectrum(C: ArrayLike) -> tuple[Array, Array]:
 
 
 def lattice(C: ArrayLike, *, even: bool, check: bool = False, budget: int = BUDGET) -> Nodes:
-    """Trapezoid rule for N(0, C), C (n, n), on the checkerboard lattice D_n.
+    """Trapezoid rule for N(0, C), C (n, n), on the lattice D_n* (body-centred cubic at n = 3).
 
-    x = C^½ z with z = h (1 + C)^-½ k, weight ∝ exp(−z²/2), over the integer vectors k of even sum
-    with |z| ≤ 6.2. The steps are h/√(1+eigenvalue) along the eigenvectors of C, but the axes stay
-    those of the fields: so the result is a smooth function of C, singular or not, and equivariant
-    under permutations of fields. Weights fade to zero at the edge: nodes come and go smoothly too.
+    x = C^½ z with z = (h/√2) (1 + C)^-½ k, weight ∝ exp(−z²/2), over the integer vectors k whose
+    entries are all even or all odd, |z| ≤ 6.2. The steps scale as 1/√(1+eigenvalue) along the
+    eigenvectors of C, but the axes stay those of the fields: so the result is a smooth function
+    of C, singular or not, and equivariant under permutations of fields. Weights fade to zero at
+    the edge: nodes come and go smoothly too.
     ``even`` promises F(x) = F(−x) and keeps one of x and −x. ``check`` gives an independent,
-    somewhat better rule, whose difference is the error: vectors of odd sum, closer and further out.
-    ``budget`` bounds the nodes (twice as many for the check) by widening the steps.
+    somewhat better rule, whose difference is the error: a shifted lattice, closer and further
+    out. ``budget`` bounds the nodes (twice as many for the check) by widening the steps.
     Accuracy for the erf averages of ``theory.finite_support``: 1e-5, with 5000 nodes for n = 4 and
     eigenvalues of 1/2, growing as Π√(1+eigenvalue); a kink in the integrand leaves an error ~ h².
-    Source: derived; Poisson summation bounds the error by exp(−½(2π/h)²) times a width of g.
+    Source: derived. By Poisson summation the error falls as exp(−½(2π/h)²) times a factor of g.
     """
     values, vectors = spectrum(C)
     n = len(values)
     radius, closer, budget = (1.08 * RADIUS, 0.95, 2 * budget) if check else (RADIUS, 1.0, budget)
     ball = pi ** (n / 2) / gamma(n / 2 + 1) * radius**n
-    count = ball * np.sqrt(np.prod(1.0 + values)) / (4 if even else 2)
-    h = closer * STEP * min(1.0, n**0.5 / 2)  # the dual lattice's shortest vector is 1/min(…)
-    h = max(h, (count / budget) ** (1 / n))
+    count = ball * np.sqrt(np.prod(1.0 + values)) / 2 ** (n / 2 - 1 + even)
+    h = max(closer * STEP, (count / budget) ** (1 / n)) / 2**0.5
     metric = (vectors / (1.0 + values)) @ vectors.T
-    k, square = _points(metric, (radius / h) ** 2, odd=check, half=even)
+    parity = np.zeros(n)
+    if check:
+        parity[: (n + 1) // 2] = 1.0
+    found = [_points(metric, (radius / h) ** 2, p, half=even) for p in (parity, 1.0 - parity)]
+    k, square = (np.concatenate(parts, axis=-1) for parts in zip(*found, strict=True))
     square = h * h * square
     edge = np.minimum((radius**2 - square) / (radius**2 - (EDGE * radius) ** 2), 1.0)
     weight = np.exp(-0.5 * square) * edge**3 * (10 + edge * (6 * edge - 15))
-    if even and not check:
+    if even:
         weight[~k.any(axis=0)] *= 0.5
     root = (vectors * np.sqrt(values / (1.0 + values))) @ vectors.T
     return Nodes(h * (root @ k), weight / weight.sum())
 
 
-def _points(metric: Array, bound: float, *, odd: bool, half: bool) -> tuple[Array, Array]:
-    """Integer vectors k (n, N) of even or odd sum with kᵀ·metric·k ≤ bound, and these values (N,).
+def _points(metric: Array, bound: float, parity: Array, *, half: bool) -> tuple[Array, Array]:
+    """Integer vectors k (n, N) ≡ ``parity`` mod 2 with kᵀ·metric·k ≤ bound, and these values (N,).
 
     One coordinate after another, the last first (Fincke and Pohst, Math. Comp. 44, 463, 1985);
     ``half`` keeps those whose last nonzero coordinate is positive, and the origin.
@@ -88,18 +92,15 @@ def _points(metric: Array, bound: float, *, odd: bool, half: bool) -> tuple[Arra
     for i in reversed(range(n)):
         centre = -(U[i, i + 1 :] @ k[i + 1 :]) / U[i, i]
         width = np.sqrt(left) / U[i, i]
-        low, high = np.ceil(centre - width), np.floor(centre + width)
+        low = np.ceil(centre - width)
         if half:
             low = np.where(k.any(axis=0), low, np.maximum(low, 0.0))
-        stride = 1.0
-        if i == 0:
-            stride = 2.0
-            low += (low + k.sum(axis=0) + odd) % 2
-        number = np.maximum((high - low) // stride + 1, 0).astype(np.intp)
+        low += (low + parity[i]) % 2
+        number = np.maximum((centre + width - low) // 2 + 1, 0).astype(np.intp)
         parent = np.repeat(np.arange(len(number)), number)
         place = np.arange(len(parent)) - np.repeat(np.cumsum(number) - number, number)
         k = k[:, parent]
-        k[i] = low[parent] + stride * place
+        k[i] = low[parent] + 2 * place
         left = np.maximum(left[parent] - (U[i, i] * (k[i] - centre[parent])) ** 2, 0.0)
     return k, bound - left
 
