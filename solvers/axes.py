@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -68,23 +68,28 @@ class Axis:
 
 def parse_axes(texts: Iterable[str]) -> tuple[Axis, ...]:
     """One to three axes over different keys."""
-    axes = tuple(Axis.parse(text) for text in texts)
+    return checked(Axis.parse(text) for text in texts)
+
+
+def checked(axes: Iterable[Axis]) -> tuple[Axis, ...]:
+    """The axes, if they are one to three over different keys, not too long together."""
+    axes = tuple(axes)
     keys = [axis.key for axis in axes]
     if not 1 <= len(axes) <= 3:
         raise ExperimentError(f"a diagram has one to three axes, not {len(axes)}: {FORM}")
     if len(set(keys)) < len(keys):
         raise ExperimentError(f"the axes {', '.join(keys)} repeat a key")
+    points = math.prod(shape(axes))
+    if points > MOST_POINTS:
+        raise ExperimentError(
+            f"{points} points are more than the {MOST_POINTS} that a diagram can hold"
+        )
     return axes
 
 
-def shape(axes: Sequence[Axis]) -> tuple[int, ...]:
-    """Number of values on each axis. Raises ExperimentError beyond ten million points."""
-    lengths = tuple(len(axis.values) for axis in axes)
-    if math.prod(lengths) > MOST_POINTS:
-        raise ExperimentError(
-            f"{math.prod(lengths)} points are more than the {MOST_POINTS} that a diagram can hold"
-        )
-    return lengths
+def shape(axes: Iterable[Axis]) -> tuple[int, ...]:
+    """Number of values on each axis."""
+    return tuple(len(axis.values) for axis in axes)
 
 
 def _number(text: str) -> float:

@@ -21,6 +21,7 @@ from typing import Any, Protocol
 
 from solvers.errors import ExperimentError
 from solvers.journal import Record, Task
+from solvers.results import NumericalFailure
 
 BATCH_SECONDS = 0.1
 """A batch is made about this long, so that shipping it costs little and no worker waits long."""
@@ -34,8 +35,11 @@ DEATHS = 2
 Work = Callable[[Task], Record]
 
 
-class Interrupted(RuntimeError):
-    """The run ended early; what was finished is in the journal."""
+class Interrupted(NumericalFailure):
+    """The run ended early; what was finished is in the journal, and ``result`` counts it."""
+
+    def __init__(self, message: str, result: Any = None) -> None:
+        super().__init__(message, result)
 
 
 class WorkersLost(Interrupted):

@@ -36,11 +36,16 @@ class Journal:
 
     def __init__(self, path: Path, identity: Mapping[str, Any], *, resume: bool = False) -> None:
         self.path = path
-        self._file = _locked(path)
+        try:
+            self._file = _locked(path)
+        except OSError as error:
+            raise JournalError(f"cannot write {path}: {error.strerror}") from None
         try:
             self._begin(dict(identity), resume)
-        except BaseException:
+        except BaseException as error:
             self._file.close()
+            if isinstance(error, OSError):
+                raise JournalError(f"cannot write {path}: {error.strerror}") from None
             raise
 
     def _begin(self, identity: dict[str, Any], resume: bool) -> None:

@@ -33,7 +33,10 @@ EVEN_WEIGHT = 1e-6
 class Placement(Protocol):
     """Decides which points are computed, round by round."""
 
-    total: int
+    @property
+    def total(self) -> int:
+        """Number of points."""
+        ...
 
     def values(self, place: Place) -> tuple[float, ...]:
         """The values of the axes at a place."""
@@ -77,8 +80,8 @@ class Adaptive:
     """``total`` points: an even start, then cells where the label or the value changes, halved.
 
     A cell counts for its size, times 1 if two labels are seen at its corners or on its edges, plus
-    VALUE_WEIGHT · |Δ log ε| over it as a share of the whole range. Each round halves all cells that
-    count for at least half of the largest. An axis given as a list is not refined but taken at each
+    VALUE_WEIGHT · |Δ log ε| over it as a share of the whole range (1 where ε is missing in part).
+    Each round halves all cells that count for at least half of the largest. An axis given as a list is not refined but taken at each
     of its values.
     """
 
@@ -169,5 +172,7 @@ class Adaptive:
         found = [seen[p] for p in self._lattice(cell, (0, 1, 2), cell.size // 2) if p in seen]
         levels = [value for _, value in found if math.isfinite(value)]
         change = (max(levels) - min(levels)) / span if levels and span > 0 else 0.0
+        if 0 < len(levels) < len(found):
+            change = 1.0
         mixed = len({label for label, _ in found}) > 1
         return cell.size * (mixed + VALUE_WEIGHT * change + EVEN_WEIGHT)
