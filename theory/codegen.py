@@ -101,10 +101,17 @@ def _engine_digest() -> str:
     return digest.hexdigest()
 
 
+@lru_cache(maxsize=64)
+def _text(kind: type[Rule]) -> str:
+    """The statement of a rule, as it is written."""
+    return inspect.getsource(kind)
+
+
 def _key(rule: Rule, structure: Structure, activation: Activation) -> str:
     """What the equations depend on: the engine, the rule's text and structure, the activation."""
-    numbers = {f.name: getattr(symbolic(rule), f.name) for f in dataclasses.fields(rule)}
-    text = [_engine_digest(), inspect.getsource(type(rule)), repr(sorted(numbers.items(), key=str)),
+    stated = symbolic(rule)
+    numbers = {f.name: getattr(stated, f.name) for f in dataclasses.fields(rule)}
+    text = [_engine_digest(), _text(type(rule)), repr(sorted(numbers.items(), key=str)),
             repr(structure), activation.digest]  # fmt: skip
     return hashlib.sha256("\n".join(text).encode()).hexdigest()
 

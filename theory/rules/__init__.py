@@ -1,5 +1,6 @@
 """The learning rules, one file each, found by name."""
 
+from functools import cache
 from importlib.metadata import entry_points
 
 from theory.rules.anil import Anil
@@ -12,12 +13,15 @@ from theory.rules.sgd import Sgd
 SHIPPED: tuple[type[Rule], ...] = (Sgd, AverageRisk, Anil, Maml, FrozenRepresentation)
 
 
+@cache
+def _installed() -> dict[str, type[Rule]]:
+    return {point.name: point.load() for point in entry_points(group="macrodyn.rules")}
+
+
 def registered() -> dict[str, type[Rule]]:
     """All rules by name: those shipped, then those of the entry-point group ``macrodyn.rules``."""
-    rules = {rule.name: rule for rule in SHIPPED}
-    for point in entry_points(group="macrodyn.rules"):
-        rules.setdefault(point.name, point.load())
-    return rules
+    shipped = {rule.name: rule for rule in SHIPPED}
+    return {**shipped, **_installed(), **shipped}
 
 
 __all__ = ["SHIPPED", "MetaRule", "Rule", "registered", "Anil", "AverageRisk", "FrozenRepresentation",
