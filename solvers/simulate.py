@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from solvers.ensemble import Ensemble
 from solvers.errors import ExperimentError
+from solvers.integrate import stored_times
 from solvers.observe import observe
 from solvers.results import Status
 from solvers.runs import Runs, Setup
@@ -53,7 +54,7 @@ def simulate(
     same however many runs there are.
 
     Args:
-        times: when to record; default 31 times from 0 to integrate.time.
+        times: when to record; default 31 of the times that ``integrate`` stores.
         progress: called with (done, total) at each recorded time.
         dimension, runs, seed: instead of those of ``[simulate]``.
 
@@ -111,7 +112,10 @@ def _fits(setup: Setup) -> None:
 def _marks(setup: Setup, times: Sequence[float] | Array | None) -> NDArray[np.int64]:
     """The steps after which to record, increasing, each once."""
     if times is None:
-        times = np.linspace(0.0, setup.experiment.integrate.time, POINTS)
+        table = setup.experiment.integrate
+        stored = stored_times(table.time, table.points, table.spacing, setup.population)
+        place = np.linspace(0, len(stored) - 1, min(POINTS, len(stored)))
+        times = stored[np.rint(place).astype(int)]
     wanted = np.asarray(times, float)
     if wanted.ndim != 1 or not wanted.size or not np.isfinite(wanted).all() or wanted.min() < 0:
         raise ExperimentError("the times to record at must be finite numbers, none negative")
