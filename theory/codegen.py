@@ -101,24 +101,22 @@ def _engine_digest() -> str:
     return digest.hexdigest()
 
 
-@lru_cache(maxsize=64)
-def _text(kind: type[Rule]) -> str:
-    """The statement of a rule, as it is written."""
-    return inspect.getsource(kind)
+@lru_cache(maxsize=256)
+def _key(stated: Rule, structure: Structure, activation: Activation) -> str:
+    """What the equations depend on: the engine, the rule's text and structure, the activation.
 
-
-def _key(rule: Rule, structure: Structure, activation: Activation) -> str:
-    """What the equations depend on: the engine, the rule's text and structure, the activation."""
-    stated = symbolic(rule)
-    numbers = {f.name: getattr(stated, f.name) for f in dataclasses.fields(rule)}
-    text = [_engine_digest(), _text(type(rule)), repr(sorted(numbers.items(), key=str)),
-            repr(structure), activation.digest]  # fmt: skip
+    ``stated`` is the symbolic rule, so that a scan over its rates asks once.
+    """
+    numbers = {f.name: getattr(stated, f.name) for f in dataclasses.fields(stated)}
+    statement = inspect.getsource(type(stated))
+    text = [_engine_digest(), statement, repr(sorted(numbers.items(), key=str)), repr(structure),
+            activation.digest]  # fmt: skip
     return hashlib.sha256("\n".join(text).encode()).hexdigest()
 
 
 def source_of(rule: Rule, structure: Structure, activation: Activation) -> str:
     """Generated source, from the cache on disk where it has been generated before."""
-    path = cache_folder() / f"{_key(rule, structure, activation)[:32]}.py"
+    path = cache_folder() / f"{_key(symbolic(rule), structure, activation)[:32]}.py"
     try:
         return path.read_text(encoding="utf-8")
     except OSError:
