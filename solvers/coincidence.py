@@ -1,10 +1,11 @@
-"""Learner units that coincide: J_k = J_l and w_k = w_l stay equal for ever."""
+"""Fixed points at which learner units coincide: made exact, and whether the units would part."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
 
+from solvers.joined import coinciding, joined
 from solvers.newton import find_root
 from solvers.steady import Steady
 
@@ -16,45 +17,27 @@ NEUTRAL = 1e-6
 """Growth rates below this share of the largest entry of the Jacobian are none."""
 
 
-def coinciding(steady: Steady, x: Array, value: float, near: float = NEAR) -> Array:
-    """For each learner unit, the first unit that it coincides with (K,)."""
-    layout = steady.experiment.layout
-    Q, _, w = layout.unpack(steady.state(x, value))
-    total = Q.reshape(-1, *Q.shape[-2:]).sum(0)
-    norms = np.diag(total)
-    first = np.arange(layout.hidden)
-    for k in range(layout.hidden):
-        for other in range(k):
-            scale = norms[k] + norms[other]
-            apart = scale - 2 * total[k, other]
-            if scale > 1e-8 and apart < near * scale and abs(w[k] - w[other]) < near:
-                first[k] = first[other]
-                break
-    return first
-
-
 def settle(steady: Steady, x: Array, value: float, tolerance: float) -> Array:
     """The zero x of the flow, with units that coincide to 1e-5 made equal if that is a zero too.
 
     Where the flow neither joins nor parts such units the zero is degenerate, and Newton's method
     ends within the square root of rounding only; among states with equal units it is regular.
     """
-    first = coinciding(steady, x, value)
+    layout, problem = steady.experiment.layout, steady.problem
+    first = coinciding(layout, steady.state(x, value), NEAR)
     if len(np.unique(first)) == len(first):
         return x
-    basis = _joined(steady, first)
-    problem = steady.problem
-    scale = max(float(np.abs(problem.jacobian(x, value)).max()), 1e-300)
+    basis, rate = joined(layout, first, steady.free), problem.rate(value)
     root = find_root(
-        lambda z: basis.T @ problem.residual(basis @ z, value) / scale,
-        lambda z: basis.T @ problem.jacobian(basis @ z, value) @ basis / scale,
+        lambda z: basis.T @ (problem.residual(basis @ z, value) / rate),
+        lambda z: basis.T @ (problem.jacobian(basis @ z, value).T / rate).T @ basis,
         basis.T @ x,
         tolerance=tolerance,
     )
-    joined = basis @ root.x
-    residual = np.abs(problem.residual(joined, value)).max()
-    close = np.abs(joined - x).max() < 1e-2 * (1 + np.abs(x).max())
-    return joined if root.converged and residual <= tolerance and close else x
+    found = basis @ root.x
+    residual = np.abs(problem.residual(found, value)).max()
+    close = np.abs(found - x).max() < 1e-2 * (1 + np.abs(x).max())
+    return found if root.converged and residual <= tolerance and close else x
 
 
 def splitting_rate(steady: Steady, x: Array, value: float) -> float:
@@ -64,7 +47,7 @@ def splitting_rate(steady: Steady, x: Array, value: float) -> float:
     no two units of finite norm coincide, 0 if D is conserved.
     """
     layout = steady.experiment.layout
-    first = coinciding(steady, x, value, near=1e-9)
+    first = coinciding(layout, steady.state(x, value), 1e-9)
     J = steady.problem.jacobian(x, value)
     shape = ((layout.blocks,) if layout.blocks else ()) + (layout.hidden, layout.hidden)
     largest = -np.inf
@@ -79,14 +62,3 @@ def splitting_rate(steady: Steady, x: Array, value: float) -> float:
         rate = float(row @ J @ row / (row @ row))
         largest = max(largest, rate if abs(rate) > NEUTRAL * float(np.abs(J).max()) else 0.0)
     return largest
-
-
-def _joined(steady: Steady, first: Array) -> Array:
-    """Orthonormal basis of the states in which unit k equals unit ``first[k]``."""
-    layout = steady.experiment.layout
-    label = np.arange(1.0, layout.size + 1)
-    Q, R, w = layout.unpack(label)
-    Q = Q[..., first, :][..., :, first]
-    label = layout.pack(Q, R[..., first, :], w[first])[steady.free]
-    columns = [(label == value).astype(float) for value in np.unique(label)]
-    return np.array([c / np.linalg.norm(c) for c in columns]).T

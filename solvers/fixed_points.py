@@ -15,7 +15,7 @@ from solvers.coincidence import settle, splitting_rate
 from solvers.modes import Mode, modes
 from solvers.newton import Root, find_root
 from solvers.problem import Problem, Spectrum
-from solvers.results import Status
+from solvers.results import NumericalFailure, Status
 from solvers.steady import Steady
 from solvers.symmetry import describe
 from theory.overlaps import PHYSICAL_TOLERANCE
@@ -79,7 +79,9 @@ class FixedPoint:
     def modes(self) -> tuple[Mode, ...]:
         """The multiplets of eigenvalues with their names, fastest growing first."""
         steady = Steady(self.experiment)
-        return modes(steady.problem, steady.units(0.0), self.y, steady.problem.jacobian(self.x, 0.0))
+        return modes(
+            steady.problem, steady.units(0.0), self.y, steady.problem.jacobian(self.x, 0.0)
+        )
 
     @property
     def y(self) -> Array:
@@ -209,14 +211,16 @@ def fixed_points(
     draws = list(seeds.drawn(steady, 0.0, rng, starts))
     initial = experiment.initial_state()[steady.free]
     time = float(experiment.integrate.time) if problem.discrete else 300.0 / rate
-    slow, diverged = seeds.slow_points(problem, [initial, *draws[:: max(1, starts // 4)]], 0.0, time)
+    slow, diverged = seeds.slow_points(
+        problem, [initial, *draws[:: max(1, starts // 4)]], 0.0, time
+    )
     first = [np.asarray(x, float)[steady.free] for x in near]
     all_starts = [*first, *slow, *seeds.structured(steady, 0.0, rng), *draws]
     found: list[FixedPoint] = []
     tried, rejected, apart = 0, 0, list[Array]()
     for start, deflate in _rounds(all_starts):
         tried += 1
-        root = _root(problem, rate, start, [p.x for p in found] if deflate else ())
+        root = _root(problem, start, [p.x for p in found] if deflate else ())
         if not root.converged:
             continue
         x = settle(steady, root.x, 0.0, RESIDUAL)
@@ -231,7 +235,29 @@ def fixed_points(
     found = _one_of_each_family(found)
     found.sort(key=lambda p: (round(p.error, 9), p.unstable))
     message = _message(found, tried, rejected, diverged, len(apart))
-    return FixedPoints(experiment, tuple(found), Status.success, message, _warnings(found, diverged))
+    return FixedPoints(
+        experiment, tuple(found), Status.success, message, _warnings(found, diverged)
+    )
+
+
+def fixed_point_near(experiment: Experiment, Q: Any, R: Any, w: Any) -> FixedPoint:
+    """The fixed point that Newton's method reaches from the state (Q, R, w).
+
+    Raises:
+        NumericalFailure: it reaches none, or one that no network has.
+    """
+    steady = Steady(experiment)
+    start = experiment.layout.pack(Q, R, w)[steady.free]
+    root = _root(steady.problem, start, ())
+    if not root.converged:
+        raise NumericalFailure(
+            f"Newton's method finds no fixed point from this state (residual {root.residual:.2g}); "
+            "start closer to one, or search with fixed_points", root,
+        )  # fmt: skip
+    x = settle(steady, root.x, 0.0, RESIDUAL)
+    if not is_physical(steady, x, 0.0):
+        raise NumericalFailure("Newton's method reaches a root that no network has", root)
+    return describe_point(steady, x)
 
 
 def _rounds(starts: list[Array]) -> Iterator[tuple[Array, bool]]:
@@ -239,13 +265,14 @@ def _rounds(starts: list[Array]) -> Iterator[tuple[Array, bool]]:
     yield from ((start, True) for start in starts[:: max(1, len(starts) // DEFLATED)])
 
 
-def _root(problem: Problem, rate: float, start: Array, known: Sequence[Array]) -> Root:
+def _root(problem: Problem, start: Array, known: Sequence[Array]) -> Root:
+    rate = np.asarray(problem.rate(0.0))
     return find_root(
         lambda x: problem.residual(x, 0.0) / rate,
-        lambda x: problem.jacobian(x, 0.0) / rate,
+        lambda x: (problem.jacobian(x, 0.0).T / rate).T,
         start,
         known=known,
-        tolerance=RESIDUAL / max(1.0, rate),
+        tolerance=RESIDUAL / max(1.0, float(rate.max(initial=0.0))),
     )
 
 

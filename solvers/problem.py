@@ -35,6 +35,14 @@ def _always_physical(x: Array, parameter: float) -> float:
     return np.inf
 
 
+def _one(parameter: float) -> float:
+    return 1.0
+
+
+def _everything(x: Array, parameter: float) -> Array:
+    return np.eye(len(x))
+
+
 def _coincide(x: Array, other: Array, parameter: float) -> bool:
     return bool(np.abs(x - other).max(initial=0.0) <= 1e-6 * (1 + np.abs(x).max(initial=0.0)))
 
@@ -44,9 +52,11 @@ class Problem:
     """F(x, λ) with its Jacobian, what is physical, and which symmetries it has.
 
     ``residual`` and ``jacobian`` map (x (n,), λ) to F (n,) and ∂F/∂x (n, n); ``parameter_derivative``
-    to ∂F/∂λ (central differences of fourth order if absent). ``margin`` is ≥ 0 where x is physical.
+    to ∂(F/rate)/∂λ (central differences of fourth order if absent). ``margin`` is ≥ 0 where x is physical.
     ``symmetries`` lists generators of the group that fixes x, ``equivalent`` tells whether a
-    symmetry maps one state onto another. λ is confined to [``lower``, ``upper``]. In a ``discrete``
+    symmetry maps one state onto another, ``subspace`` gives an orthonormal basis (n, d) of a linear
+    space that contains x and that the flow never leaves. ``rate`` (n,) are factors of F that may vanish at
+    some λ, and are divided out when zeros are sought. λ is confined to [``lower``, ``upper``]. In a ``discrete``
     problem F is the increment of a map, x ← x + F.
     """
 
@@ -56,23 +66,33 @@ class Problem:
     margin: Callable[[Array, float], float] = _always_physical
     symmetries: Callable[[Array, float], Sequence[SignedPermutation]] = _no_symmetry
     equivalent: Callable[[Array, Array, float], bool] = _coincide
+    subspace: Callable[[Array, float], Array] = _everything
+    rate: Callable[[float], float | Array] = _one
     discrete: bool = False
     lower: float = -np.inf
     upper: float = np.inf
     name: str = "parameter"
 
-    def slope(self, x: Array, parameter: float, width: float) -> Array:
-        """∂F/∂λ, shape (n,); differences over ±``width``, one-sided at a limit of λ."""
+    def scaled_slope(self, x: Array, parameter: float, unit: float) -> Array:
+        """∂(F/rate)/∂λ, shape (n,); exact if F/rate is a polynomial of degree up to 3 in λ.
+
+        Central differences of fourth order over 1e-3 of ``unit``; one-sided at a limit of λ.
+        """
         if self.parameter_derivative is not None:
             return self.parameter_derivative(x, parameter)
-        F = self.residual
+        width = 1e-3 * unit
+
+        def F(offset: int) -> Array:
+            at = parameter + offset * width
+            return self.residual(x, at) / self.rate(at)
+
         if parameter - 2 * width < self.lower or parameter + 2 * width > self.upper:
-            h = width if parameter - 2 * width < self.lower else -width
-            weights = np.array([-25, 48, -36, 16, -3]) / (12 * h)
-            return sum(c * F(x, parameter + i * h) for i, c in enumerate(weights))  # type: ignore[return-value]
-        inner = F(x, parameter + width) - F(x, parameter - width)
-        outer = F(x, parameter + 2 * width) - F(x, parameter - 2 * width)
-        return (8 * inner - outer) / (12 * width)
+            side = 1 if parameter - 2 * width < self.lower else -1
+            total = (
+                -25 * F(0) + 48 * F(side) - 36 * F(2 * side) + 16 * F(3 * side) - 3 * F(4 * side)
+            )
+            return side * total / (12 * width)
+        return (8 * (F(1) - F(-1)) - (F(2) - F(-2))) / (12 * width)
 
     def growth(self, eigenvalues: Spectrum) -> Array:
         """Growth rate of each mode: Re λ of a flow, |1 + λ| − 1 of a map."""
@@ -89,8 +109,10 @@ class Problem:
         return int((self.growth(eigenvalues) > STABILITY_TOLERANCE * scale).sum())
 
     def invariant(self, x: Array, parameter: float) -> Array:
-        """Orthonormal basis (n, d) of the states that share the symmetry of x."""
-        return invariant_basis(self.symmetries(x, parameter), len(x))
+        """Orthonormal basis (n, d) of the states in ``subspace`` that share the symmetry of x."""
+        fixed = invariant_basis(self.symmetries(x, parameter), len(x))
+        vectors, cosines, _ = np.linalg.svd(fixed.T @ self.subspace(x, parameter))
+        return fixed @ vectors[:, : int((cosines > 1 - 1e-9).sum())]
 
 
 def invariant_basis(generators: Sequence[SignedPermutation], size: int) -> Array:

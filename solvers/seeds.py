@@ -28,7 +28,11 @@ def structured(steady: Steady, value: float, rng: np.random.Generator) -> Iterat
     K, M = layout.hidden, layout.teacher_hidden
     rows = _patterns(M)
     first = [tuple(1 + np.arange(K) % M), (0,) * K, (M + 1,) * K]
-    first += [tuple([*range(1, r + 1), *[rest] * (K - r)]) for r in range(1, min(K, M)) for rest in (0, M + 1, r)]
+    first += [
+        tuple([*range(1, r + 1), *[rest] * (K - r)])
+        for r in range(1, min(K, M))
+        for rest in (0, M + 1, r)
+    ]
     count = 1.0
     for i in range(K):
         count *= (len(rows) + i) / (i + 1)
@@ -85,7 +89,14 @@ def _trajectory(problem: Problem, start: Array, value: float, time: float) -> Ar
     leaving.terminal = True  # type: ignore[attr-defined]
     times = np.concatenate([[0.0], np.geomspace(time * 1e-4, time, 300)])
     ended = solve_ivp(
-        rhs, (0.0, time), start, method="DOP853", t_eval=times, rtol=1e-7, atol=1e-12, events=leaving
+        rhs,
+        (0.0, time),
+        start,
+        method="DOP853",
+        t_eval=times,
+        rtol=1e-7,
+        atol=1e-12,
+        events=leaving,
     )
     path = ended.y.T if ended.y.size else start[None]
     return np.concatenate([path, ended.y_events[0]]) if ended.status == 1 else path

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from solvers.errors import ExperimentError
 from solvers.experiment import Experiment
+from solvers.joined import coinciding, joined
 from solvers.problem import Problem, SignedPermutation
 from solvers.symmetry import Units
 from theory.overlaps import field_covariance
@@ -19,6 +20,8 @@ from theory.overlaps import field_covariance
 Array = NDArray[np.float64]
 Parameters = Mapping[str, Any]
 
+SMALLEST_RATE = 1e-12
+"""Stands for an outer rate of 0, so that the limit of a slow outer loop can be reached."""
 DEGREE = 4
 """Parameters of the flow are polynomials of at most this degree in any number of the experiment."""
 
@@ -55,7 +58,9 @@ class Steady:
                 f"{self.parameter} is not a number of this experiment, so it cannot be continued in"
             )
         if not np.isfinite(value):
-            raise ExperimentError(f"{self.parameter} is infinite here: continue from a finite value")
+            raise ExperimentError(
+                f"{self.parameter} is infinite here: continue from a finite value"
+            )
         return float(value)
 
     def _default(self, table: str, key: str) -> Any:
@@ -87,6 +92,8 @@ class Steady:
         if self.parameter is None:
             return lambda value: (base, head)
         table, _, key = self.parameter.partition(".")
+        if self.parameter == "rule.outer_rate":
+            return lambda value: ({**base, key: max(value, SMALLEST_RATE)}, head)
         if table == "rule" and key in base:
             return lambda value: ({**base, key: value}, head)
         return self._interpolated(base)
@@ -134,6 +141,13 @@ class Steady:
     def parameters(self, value: float) -> Parameters:
         """The parameters of the flow where the varied one has this value."""
         return self._varying(value)[0]
+
+    def rate(self, value: float) -> Array:
+        """The outer rate of each coordinate (n,); 1 where it is zero."""
+        p, layout = self.parameters(value), self.experiment.layout
+        rates = np.full(layout.size, float(p["outer_rate"]))
+        rates[layout.size - layout.hidden :] = float(p.get("head_rate", 0.0))
+        return np.where(rates > 0, rates, 1.0)[self.free]
 
     def error(self, x: Array, value: float) -> float:
         """ε at x."""
@@ -190,9 +204,22 @@ class Steady:
             y, z = self.state(x, value), self.state(other, value)
             return self.units(value).isomorphism(y, z) is not None
 
+        def subspace(x: Array, value: float) -> Array:
+            first = coinciding(self.experiment.layout, self.state(x, value), 1e-9)
+            return joined(self.experiment.layout, first, free)
+
         lower, upper = self.limits
         return Problem(
-            residual, jacobian, None, margin, symmetries, equivalent,
+            residual,
+            jacobian,
+            None,
+            margin,
+            symmetries,
+            equivalent,
+            subspace,
+            self.rate,
             discrete=self.experiment.rule.regime == "population",
-            lower=lower, upper=upper, name=self.parameter or "parameter",
+            lower=lower,
+            upper=upper,
+            name=self.parameter or "parameter",
         )

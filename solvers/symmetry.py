@@ -54,7 +54,10 @@ class Units:
         return np.concatenate([state, self.fixed], -1), np.concatenate([head, self.marks], -1)
 
     def isomorphism(
-        self, y: Array, other: Array, start: Sequence[tuple[int, int, int]] = (),
+        self,
+        y: Array,
+        other: Array,
+        start: Sequence[tuple[int, int, int]] = (),
         teachers: bool | None = None,
     ) -> Relabelling | None:
         """A relabelling that carries y to ``other``, given the images (unit, image, sign) in ``start``.
@@ -143,7 +146,9 @@ class Units:
         Q, R, w = layout.unpack(np.zeros(layout.size))
         learns = not self.marks[: layout.hidden, 1].any()
         blank = layout.pack(Q, R, w if learns else layout.unpack(y)[2])
-        orders = [self.isotropy(state, teachers)[0] for state in (blank, y) for teachers in (None, False)]
+        orders = [
+            self.isotropy(state, teachers)[0] for state in (blank, y) for teachers in (None, False)
+        ]
         return orders[0] * orders[3] // (orders[1] * orders[2])
 
     def action(self, g: Relabelling, free: NDArray[np.intp]) -> SignedPermutation:

@@ -1,0 +1,117 @@
+"""Pseudo-arclength steps along a curve G(X) = 0 of n equations in n + 1 unknowns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+
+TOLERANCE = 1e-11
+"""Largest entry of G at a point of the curve."""
+
+
+@dataclass(frozen=True)
+class Curve:
+    """G: X (n+1,) → (n,), its derivative (n, n) by the first n unknowns and (n,) by the last."""
+
+    residual: Callable[[Array], Array]
+    jacobian: Callable[[Array], Array]
+    slope: Callable[[Array], Array]
+
+    def correct(self, guess: Array, tangent: Array, steps: int = 12) -> tuple[Array, int] | None:
+        """The point of the curve in the hyperplane through ``guess`` normal to ``tangent``.
+
+        Newton's method on the bordered system, with the last column as at the guess; None if it
+        does not converge. Beside the point stands the number of steps that were needed.
+        """
+        X, size = guess.copy(), np.inf
+        F, slope = self.residual(X), self.slope(X)
+        if not (np.isfinite(F).all() and np.isfinite(slope).all()):
+            return None
+        for count in range(steps):
+            J = self.jacobian(X)
+            if not (np.isfinite(F).all() and np.isfinite(J).all()):
+                return None
+            step = _bordered(J, slope, tangent, np.append(F, tangent @ (X - guess)))
+            if step is None:
+                return None
+            X = X - step
+            F = self.residual(X)
+            last, size = size, float(np.abs(F).max(initial=0.0))
+            small = np.abs(step).max(initial=0.0) < 1e-6 * (1 + np.abs(X).max())
+            if size <= TOLERANCE and (small or size == 0):
+                return X, count + 1
+            if count > 2 and not size < 2 * last:
+                return None
+        return None
+
+    def tangent(self, X: Array, along: Array) -> Array | None:
+        """The unit tangent at X that points ``along`` (a vector not normal to the curve)."""
+        right = np.zeros(len(X))
+        right[-1] = 1.0
+        t = _bordered(self.jacobian(X), self.slope(X), along, right)
+        return None if t is None else t / np.linalg.norm(t)
+
+
+def _bordered(J: Array, slope: Array, row: Array, right: Array) -> Array | None:
+    matrix = np.empty((len(row), len(row)))
+    matrix[:-1, :-1], matrix[:-1, -1], matrix[-1] = J, slope, row
+    try:
+        solution = np.linalg.solve(matrix, right)
+    except np.linalg.LinAlgError:
+        return None
+    return solution if np.isfinite(solution).all() else None
+
+
+@dataclass(frozen=True)
+class Steps:
+    """Length of the steps along a curve, relative to 1 + max|X|, and how many there may be."""
+
+    first: float = 1e-2
+    smallest: float = 1e-8
+    largest: float = 5e-2
+    count: int = 2000
+
+
+@dataclass(frozen=True)
+class Node:
+    """A point of a curve, its unit tangent, and the arclength of the step that led to it."""
+
+    X: Array
+    tangent: Array
+    step: float
+
+
+def walk(curve: Curve, start: Node, steps: Steps) -> Iterator[Node]:
+    """The nodes that follow ``start``; ends when a step of the smallest length fails.
+
+    A step is halved when the corrector fails or the tangent turns by more than 20 degrees, and
+    lengthened while the corrector converges fast.
+    """
+    node, length = start, steps.first
+    for _ in range(steps.count):
+        while True:
+            reached = advance(curve, node, length)
+            if reached is not None and reached[0].tangent @ node.tangent > 0.94:
+                break
+            length /= 2
+            if length < steps.smallest:
+                return
+        node, effort = reached
+        yield node
+        if effort <= 4:
+            length = min(length * 1.4, steps.largest * (1 + float(np.abs(node.X).max())))
+
+
+def advance(curve: Curve, node: Node, length: float) -> tuple[Node, int] | None:
+    """The node at distance ``length`` along the tangent, and the corrector's effort."""
+    corrected = curve.correct(node.X + length * node.tangent, node.tangent)
+    if corrected is None:
+        return None
+    X, effort = corrected
+    tangent = curve.tangent(X, node.tangent)
+    return None if tangent is None else (Node(X, tangent, length), effort)

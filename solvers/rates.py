@@ -1,0 +1,127 @@
+"""Critical and optimal rates of a fixed point."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+from scipy.optimize import minimize_scalar
+
+from solvers.arclength import Steps
+from solvers.errors import ExperimentError
+from solvers.fixed_points import FixedPoint
+from solvers.results import NumericalFailure
+from solvers.special_points import special_points
+from solvers.steady import Steady
+from solvers.track import Point, Track, Window, both_ways, state_at
+
+NEUTRAL = 1e-9
+"""Modes with growth below this share of the largest eigenvalue are neutral, not slow."""
+
+
+@dataclass(frozen=True)
+class Optimum:
+    """The rate at which a fixed point attracts fastest, and the decay rate of its slowest mode."""
+
+    rate: float
+    decay: float
+
+
+def critical_rate(
+    fixed_point: FixedPoint, parameter: str = "rule.outer_rate", *, largest: float | None = None
+) -> float:
+    """The largest value of ``parameter`` at which the fixed point is stable, by continuation.
+
+    The branch is followed upwards from a stable fixed point to where it first loses stability or
+    turns back at a fold, downwards from an unstable one. ``largest`` bounds the search (default: 100
+    times the value, at least 100).
+
+    Raises:
+        NumericalFailure: the point is stable up to ``largest``, or at no smaller value.
+    """
+    steady = Steady(fixed_point.experiment, parameter)
+    start, upper = steady.value, largest or max(100.0, 100 * steady.value)
+    lower = steady.limits[0] if np.isfinite(steady.limits[0]) else start - upper
+    window = (start, upper) if fixed_point.stable else (lower, start)
+    for track in _growing_windows(steady, fixed_point, *window):
+        value = _first_change(track, start)
+        if value is not None:
+            return value
+    side = f"up to {upper:g}" if fixed_point.stable else "at any smaller value"
+    state = "stable" if fixed_point.stable else "not stable"
+    raise NumericalFailure(
+        f"The fixed point is {state} in {parameter} {side}: there is no critical rate there.", None
+    )
+
+
+def _growing_windows(steady: Steady, point: FixedPoint, low: float, high: float):  # noqa: ANN202
+    """The branch over ranges that grow from the point's own value to the whole window."""
+    start, width = steady.value, max(abs(steady.value), 0.1)
+    limit = max(high - start, start - low)
+    while True:
+        reach = min(width, limit)
+        window = Window(max(low, start - reach), min(high, start + reach), Steps(count=600))
+        x = point.y[steady.free]
+        yield both_ways(steady.problem, x, start, window, point.family)
+        if reach >= limit:
+            return
+        width *= 4
+
+
+def _first_change(track: Track, start: float) -> float | None:
+    index = int(np.argmin([abs(p.parameter - start) for p in track.points]))
+    upwards = list(track.points[index:])
+    downwards = list(reversed(track.points[: index + 1]))
+    for side in (upwards, downwards):
+        for a, b in pairwise(side):
+            if (a.unstable == 0) != (b.unstable == 0):
+                first, second = (a, b) if side is upwards else (b, a)
+                found = special_points(track.sheet, first, second)
+                critical = [s.parameter for s in found if s.critical]
+                if critical:
+                    return critical[0]
+    return None
+
+
+def optimal_rate(
+    fixed_point: FixedPoint, parameter: str = "rule.outer_rate", *, largest: float | None = None
+) -> Optimum:
+    """The value of ``parameter`` at which the slowest mode of the fixed point decays fastest.
+
+    Decay is per unit of time (α, or steps of a map); modes that are neutral whatever the rate do not
+    count. Sought between the lower limit of the parameter and the critical rate, or ``largest``.
+
+    Raises:
+        ExperimentError: the fixed point is unstable.
+    """
+    if not fixed_point.stable:
+        raise ExperimentError(f"an unstable fixed point has no optimal {parameter}")
+    steady = Steady(fixed_point.experiment, parameter)
+    try:
+        high = critical_rate(fixed_point, parameter, largest=largest)
+    except NumericalFailure:
+        high = largest or max(100.0, 100 * steady.value)
+    low = max(steady.limits[0], min(0.0, steady.value))
+    window = Window(low, high)
+    x = fixed_point.y[steady.free]
+    track = both_ways(steady.problem, x, steady.value, window, fixed_point.family)
+
+    def decay(point: Point) -> float:
+        growth = steady.problem.growth(point.eigenvalues)
+        moving = np.abs(point.eigenvalues) > NEUTRAL * np.abs(point.eigenvalues).max()
+        return float(-growth[moving].max()) if moving.any() else 0.0
+
+    def slowest(value: float) -> float:
+        states = state_at(track, value)
+        if not states:
+            return 0.0
+        J = steady.problem.jacobian(states[0], value)
+        eigenvalues = steady.problem.spectrum(J)
+        return -decay(Point(value, states[0], eigenvalues, 0, 0.0, track.points[0].node))
+
+    best = int(np.argmax([decay(p) for p in track.points]))
+    values = track.parameters
+    ends = sorted((values[max(best - 1, 0)], values[min(best + 1, len(values) - 1)]))
+    found = minimize_scalar(slowest, bounds=ends, method="bounded", options={"xatol": 1e-10})
+    return Optimum(float(found.x), -float(found.fun))  # type: ignore[attr-defined]
