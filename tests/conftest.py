@@ -1,14 +1,16 @@
-"""What every test may rely on: one thread, a seeded generator, and how long evidence may take.
+"""What every test may rely on: one thread, a cache in the checkout, seeded random numbers.
 
 Plain ``pytest`` leaves out the tests marked ``slow``, except those that take the fixture
 ``effort``: they run shortened. ``pytest -m slow --effort 1`` gathers the evidence in full.
 """
 
 import os
+from pathlib import Path
 
 for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ[_variable] = "1"
 os.environ["MPLBACKEND"] = "Agg"
+os.environ["MACRODYN_CACHE"] = str(Path(__file__).parents[1] / ".pytest_cache" / "flows")
 
 import hypothesis
 import numpy as np
