@@ -36,7 +36,7 @@ def erf_moments(a: int, b: int, C: Array) -> Array:
     Source: Saad & Solla, Phys. Rev. E 52, 4225 (1995) for (0, 0) and (1, 1); the others derived.
     """
     if a < b:
-        return np.swapaxes(erf_moments(b, a, C), -1, -2)
+        return erf_moments(b, a, C).mT
     width = 1.0 + np.diagonal(C, axis1=-2, axis2=-1)
     p, q = width[..., :, None], width[..., None, :]
     if (a, b) == (0, 0):
@@ -69,7 +69,7 @@ def relu_moments(a: int, b: int, C: Array) -> Array:
     order 4 are infinite on the diagonal.
     """
     if a < b:
-        return np.swapaxes(relu_moments(b, a, C), -1, -2)
+        return relu_moments(b, a, C).mT
     diagonal = np.diagonal(C, axis1=-2, axis2=-1)
     p, q = diagonal[..., :, None], diagonal[..., None, :]
     root = np.sqrt(np.maximum(p * q - C * C, 0.0))  # rounding on the diagonal, where it is 0
@@ -107,13 +107,15 @@ class Averages:
 
     def __init__(self, moments: PairMoments, w: Array, u: Array, C: Array, variance: Array) -> None:
         self.C, self.variance = C, variance
-        self.total = (variance[:, None, None] * C).sum(-3)
+        blocks = variance[:, None, None] * C
+        self.total = blocks[..., 0, :, :] if len(variance) == 1 else blocks.sum(-3)
         self.moments = moments
-        self.w = w
-        lead = np.broadcast_shapes(self.w.shape[:-1], u.shape[:-1])
-        self.u = np.broadcast_to(u, (*lead, u.shape[-1]))
-        self.K = self.w.shape[-1]
-        self.s = np.concatenate([-np.broadcast_to(self.w, (*lead, self.K)), self.u], axis=-1)
+        self.w, self.K = w, w.shape[-1]
+        if w.shape[:-1] != u.shape[:-1]:
+            lead = np.broadcast_shapes(w.shape[:-1], u.shape[:-1])
+            self.w = np.broadcast_to(w, (*lead, self.K))
+            u = np.broadcast_to(u, (*lead, u.shape[-1]))
+        self.s = np.concatenate([-self.w, u], axis=-1)
         self._tables: dict[tuple[int, int], Array] = {}
 
     def moment(self, a: int, b: int) -> Array:
@@ -156,7 +158,7 @@ class Averages:
             second = np.concatenate(
                 [on_A * pairs, -on_D * w[..., :, None] * s[..., None, K:]], axis=-1
             )
-            both = on_A + np.swapaxes(on_A, -1, -2)
+            both = on_A + on_A.mT
             on_w = on_w + ((both * slope[..., :K, :K]) @ w[..., None])[..., 0]
             on_w = on_w - ((on_D * slope[..., :K, K:]) @ s[..., K:, None])[..., 0]
             diagonal = np.diagonal(on_A, axis1=-2, axis2=-1)

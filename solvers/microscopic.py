@@ -163,7 +163,7 @@ def sampled_task(
     variance, share = values["variance"], values["variance"] * values["fraction"]
     spectrum, vectors = np.linalg.eigh(field_covariance(Q, R, values["T"]))
     root = vectors * np.sqrt(variance[:, None, None] * np.maximum(spectrum, 0.0)[:, None, :])
-    x = rng.standard_normal((size, len(variance), E, K + M)) @ np.swapaxes(root, -1, -2)
+    x = rng.standard_normal((size, len(variance), E, K + M)) @ root.mT
     h, bare = x[..., :K], x[..., K:]
     b = bare
     if tasks.representation_spread:
@@ -189,13 +189,13 @@ def _one_step(
     network, bare = sampled_task(experiment, y, moments, size, rng)
     down, adapted = outer_descent(experiment.rule, network)
     task = network.task
-    c = np.swapaxes(down.h, -1, -2)
+    c = down.h.mT
     on_R, half = c @ bare, c @ network.h
     if down.C is not None:
         Q, R, _ = _overlaps(experiment, y)
         A, D = down.of_overlaps(K)
         on_R = on_R + A @ R + D @ experiment.parameters["T"]
-        half = half + A @ Q + D @ np.swapaxes(R, -1, -2)
+        half = half + A @ Q + D @ R.mT
     share = experiment.parameters["variance"] * experiment.parameters["fraction"]
     S = share[:, None, None] * (c @ down.h) / experiment.rule.tasks_per_step
     g = experiment.activation.g
@@ -203,7 +203,7 @@ def _one_step(
     output = (g(adapted.fields(task.query)) @ adapted.head[..., None])[..., 0]
     return {
         "R": on_R,
-        "Q": half + np.swapaxes(half, -1, -2),
+        "Q": half + half.mT,
         "S": S,
         "w": np.broadcast_to(down.w, (size, K)),
         "error": 0.5 * ((output - clean) ** 2).mean(-1),

@@ -57,15 +57,15 @@ class Inputs:
     blocks: tuple[slice, ...]
 
     def spread(self, c: Array) -> Array:
-        push = np.swapaxes(c, -1, -2) @ self.X
-        parts = [self.X[..., b] @ np.swapaxes(push[..., b], -1, -2) for b in self.blocks]
+        push = c.mT @ self.X
+        parts = [self.X[..., b] @ push[..., b].mT for b in self.blocks]
         return np.stack(parts, axis=-3)
 
     def gather(self, c: Array) -> Array:
         total = np.zeros(())
         for i, block in enumerate(self.blocks):
             part, X = c[..., min(i, c.shape[-3] - 1), :, :], self.X[..., block]
-            total = total + X @ np.swapaxes(np.swapaxes(part, -1, -2) @ X, -1, -2)
+            total = total + X @ (part.mT @ X).mT
         return total
 
 
@@ -114,8 +114,8 @@ class Descent:
             raise ValueError("this descent direction has no part that is shared by all inputs")
         learner, cross = self.C[..., :K, :K], self.C[..., :K, K:]
         return (
-            learner + np.swapaxes(learner, -1, -2),
-            cross + np.swapaxes(self.C[..., K:, :K], -1, -2),
+            learner + learner.mT,
+            cross + self.C[..., K:, :K].mT,
         )
 
 
@@ -221,16 +221,16 @@ class FieldNetwork:
         move = np.zeros((*lead, *C.shape[-2:])) + np.eye(C.shape[-1])
         move[..., :K, :K] -= step * A
         move[..., :K, K:] -= step * D
-        h = self.h - step * (self.h @ A + self.task.b @ np.swapaxes(D, -1, -2))
-        moved = move @ C @ np.swapaxes(move, -1, -2)
+        h = self.h - step * (self.h @ A + self.task.b @ D.mT)
+        moved = move @ C @ move.mT
 
         def pull(after: Descent) -> Descent:
             on_h, on_C = after.h - step * (after.h @ A), None
-            flipped = np.swapaxes(after.h, -1, -2)
+            flipped = after.h.mT
             on_A, on_D = -step * (flipped @ self.h), -step * (flipped @ self.task.b)
             if after.C is not None:
-                on_C = np.swapaxes(move, -1, -2) @ after.C @ move
-                on_move = (after.C + np.swapaxes(after.C, -1, -2)) @ move @ C
+                on_C = move.mT @ after.C @ move
+                on_move = (after.C + after.C.mT) @ move @ C
                 on_A = on_A - step * on_move[..., :K, :K]
                 on_D = on_D - step * on_move[..., :K, K:]
             on_w, through = average.back(
@@ -246,23 +246,23 @@ class FieldNetwork:
             return self._fit_limit(ridge)
         h = self.fields(examples)
         g, y, P = self.activation.g(h), self.task.y[..., examples.rows], h.shape[-2]
-        transposed = np.swapaxes(g, -1, -2)
+        transposed = g.mT
         if ridge:
             inverse = np.linalg.inv(transposed @ g + P * ridge * np.eye(g.shape[-1]))
             solve = inverse @ transposed
         else:
             solve = np.linalg.pinv(g, rcond=CUT)
-            inverse = solve @ np.swapaxes(solve, -1, -2)
+            inverse = solve @ solve.mT
         w = (solve @ y[..., None])[..., 0]
         left = y - (g @ w[..., None])[..., 0]
 
         def pull(after: Descent) -> Descent:
-            back = (np.swapaxes(solve, -1, -2) @ after.w[..., None])[..., 0]
+            back = (solve.mT @ after.w[..., None])[..., 0]
             twice = (inverse @ after.w[..., None])[..., 0]
             on_g = left[..., None] * twice[..., None, :] - back[..., None] * w[..., None, :]
             if not ridge:  # the pseudoinverse turns with the space that g spans
                 rest = after.w - (transposed @ back[..., None])[..., 0]
-                along = (np.swapaxes(solve, -1, -2) @ w[..., None])[..., 0]
+                along = (solve.mT @ w[..., None])[..., 0]
                 on_g = on_g + along[..., None] * rest[..., None, :]
             on_h = on_g * self.activation.dg(h, 1)
             zero = np.zeros_like(after.w)
@@ -300,7 +300,9 @@ def mean_product(delta: Array, g: Array) -> Array:
 def add_rows(base: Array | None, part: Array, rows: slice, shape: tuple[int, ...]) -> Array:
     """``base`` plus ``part`` (…, P, K), the same for every block, on the given rows."""
     if base is None:
-        base = np.zeros((*part.shape[:-2], 1, *shape[-2:]))
+        total = np.zeros((*part.shape[:-2], 1, *shape[-2:]))
+        total[..., 0, rows, :] = part
+        return total
     total = np.array(np.broadcast_to(base, (*part.shape[:-2], *base.shape[-3:])))
     total[..., rows, :] += part[..., None, :, :]
     return total

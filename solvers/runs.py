@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 Array = NDArray[np.float64]
 
-BATCH = 2**18
+BATCH = 2**16
 """Random inputs that one run draws at a time."""
 TOGETHER = 2**25
 """Random inputs that all runs hold at a time, unless a single step needs more."""
@@ -140,27 +140,28 @@ class Runs:
         if not experiment.layout.blocks:
             Q, R = Q[None], R[None]
         C = field_covariance(Q, R, self.values["T"])
-        rows = np.stack([vectors(C, setup, rng) for rng in start])
+        rows = np.stack([vectors(C, setup, rng) for rng in start])  # J and B are views of it
         K = experiment.layout.hidden
-        self.J, self.B = rows[:, :K].copy(), rows[:, K:].copy()
+        self.rows, self.J, self.B = rows, rows[:, :K], rows[:, K:]
         self.w = np.tile(w, (len(seeds), 1))
         self.scale = np.sqrt(np.repeat(self.values["variance"], setup.sizes) / setup.N)
+        shape = (setup.batch, setup.tasks, setup.examples, setup.N)
+        self.X, self.push = np.empty((len(seeds), *shape)), np.empty_like(self.J)
         self.task_C = np.zeros((len(seeds), 1, *C.shape))
         self.task_C[..., K:, K:] = self.values["TT"]
 
     def overlaps(self) -> tuple[Array, Array, Array]:
         """Q, R, w of each run; per block with structured inputs."""
-        Q, R = self._products()
+        C, K = self._products(), self.J.shape[1]
         if self.setup.experiment.layout.blocks is None:
-            Q, R = Q[:, 0], R[:, 0]
-        return Q, R, self.w.copy()
+            C = C[:, 0]
+        return C[..., :K].copy(), C[..., K:].copy(), self.w.copy()
 
-    def _products(self) -> tuple[Array, Array]:
-        """JJᵀ/N and JBᵀ/N per block, (runs, L, K, K) and (runs, L, K, M)."""
-        N, parts = self.setup.N, [(self.J[..., b], self.B[..., b]) for b in self.setup.blocks]
-        Q = np.stack([J @ np.swapaxes(J, -1, -2) for J, _ in parts], axis=1) / N
-        R = np.stack([J @ np.swapaxes(B, -1, -2) for J, B in parts], axis=1) / N
-        return Q, R
+    def _products(self) -> Array:
+        """[Q | R] = J [J; B]ᵀ/N per block, (runs, L, K, K + M)."""
+        return (
+            apart([self.J[..., b] @ self.rows[..., b].mT for b in self.setup.blocks]) / self.setup.N
+        )
 
     def advance(self, until: int) -> None:
         """Outer steps up to number ``until``."""
@@ -177,12 +178,11 @@ class Runs:
     def _draw(self) -> None:
         """Inputs ξ/√N, heads and labels of the next batch of steps."""
         setup, tasks = self.setup, self.setup.experiment.tasks
-        S, T, E, N = setup.batch, setup.tasks, setup.examples, setup.N
+        S, T, E = setup.batch, setup.tasks, setup.examples
         self.first, self.drawn = self.step, self.step + S
-        self.X = np.empty((setup.count, S, T, E, N))
-        for run, rng in enumerate(self.inputs):
-            rng.standard_normal(out=self.X[run])
-        self.X *= self.scale
+        for X, rng in zip(self.X, self.inputs, strict=True):
+            rng.standard_normal(out=X)
+            X *= self.scale
         draws = [tasks.draw(rng, S * T) for rng in self.heads]
         self.u = np.stack(draws).reshape(setup.count, S, T, -1)
         self.b = self._teacher_fields()
@@ -200,12 +200,12 @@ class Runs:
         parts = []
         for block in setup.blocks:
             flat = self.X[..., block].reshape(runs, S * T * E, -1)
-            fields = flat @ np.swapaxes(self.B[..., block], -1, -2)
+            fields = flat @ self.B[..., block].mT
             parts.append(fields.reshape(runs, S, T, E, M))
         if delta:
             Z = np.stack([rng.standard_normal((S, T, M, N)) for rng in self.spread])
             for part, block in zip(parts, setup.blocks, strict=True):
-                part += delta * (self.X[..., block] @ np.swapaxes(Z[..., block], -1, -2))
+                part += delta * (self.X[..., block] @ Z[..., block].mT)
         return np.stack(parts, axis=-3)
 
     def _task(self, s: int, X: Array) -> TaskData:
@@ -222,17 +222,12 @@ class Runs:
     def _network(self, task: TaskData, X: Array) -> FieldNetwork:
         setup, runs = self.setup, self.setup.count
         T, E, K = setup.tasks, setup.examples, self.J.shape[1]
-        fields = [
-            X[..., b].reshape(runs, T * E, -1) @ np.swapaxes(self.J[..., b], -1, -2)
-            for b in setup.blocks
-        ]
-        h = np.stack([f.reshape(runs, T, E, K) for f in fields], axis=2)
+        fields = [X[..., b].reshape(runs, T * E, -1) @ self.J[..., b].mT for b in setup.blocks]
+        h = apart(fields).reshape(runs, len(fields), T, E, K).swapaxes(1, 2)
         C = None
         if setup.infinite:
-            Q, R = self._products()
-            C = self.task_C
-            C[:, 0, :, :K, :K], C[:, 0, :, :K, K:] = Q, R
-            C[:, 0, :, K:, :K] = np.swapaxes(R, -1, -2)
+            C, products = self.task_C, self._products()
+            C[:, 0, :, :K], C[:, 0, :, K:, :K] = products, products[..., K:].mT
         w = self.w[:, None, :]
         return FieldNetwork(setup.experiment.activation, self.moments, task, h, w, C)
 
@@ -249,14 +244,20 @@ class Runs:
             A, D = A.mean(1), D.mean(1)
             for i, b in enumerate(setup.blocks):
                 moved = A[:, i] @ self.J[..., b] + D[:, i] @ self.B[..., b]
-                self.J[..., b] += rate / N * moved
+                part = self.J[..., b]
+                part += rate / N * moved
         for i, b in enumerate(setup.blocks):
             c = down.h[:, :, min(i, down.h.shape[2] - 1)].reshape(runs, T * E, -1)
             flat = X[..., b].reshape(runs, T * E, -1)
-            self.J[..., b] += (rate / T * np.swapaxes(c, -1, -2)) @ flat
+            part = self.J[..., b]
+            part += np.matmul(rate / T * c.mT, flat, out=self.push[..., b])
         if rule.head_rate:
-            step = np.broadcast_to(down.w, (runs, T, self.w.shape[1])).mean(1)
-            self.w = self.w + rule.head_rate * gain / N * step
+            self.w = self.w + rule.head_rate * gain / N * down.w.mean(1)
+
+
+def apart(parts: list[Array]) -> Array:
+    """Arrays (runs, …) of the blocks as one (runs, L, …)."""
+    return parts[0][:, None] if len(parts) == 1 else np.stack(parts, axis=1)
 
 
 def vectors(C: Array, setup: Setup, rng: np.random.Generator) -> Array:
