@@ -73,7 +73,8 @@ class Activation:
             function = self.functions[order]
         else:
             raise ValueError(f"activation {self.name}: derivative {order} was not given")
-        return np.broadcast_to(np.asarray(function(x), dtype=float), x.shape)
+        values = np.asarray(function(x), dtype=float)
+        return values if values.shape == x.shape else np.broadcast_to(values, x.shape)
 
     @property
     def odd(self) -> bool:
