@@ -123,7 +123,7 @@ class Program:
         **flags: object,
     ) -> IndexedBase:  # fmt: skip
         """Add a definition; its ranges are those of the first piece unless given."""
-        made = tuple(Piece(tuple(at), sympy.sympify(expr)) for at, expr in pieces)
+        made = tuple(Piece(tuple(at), sympy.sympify(expr, strict=True)) for at, expr in pieces)
         over = tuple(ranges) if ranges else tuple(range_of(i) for i in made[0].at)
         for known in self.definitions:
             if (known.pieces, known.ranges) == (made, over) and known.external == flags.get("external", ""):

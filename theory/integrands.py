@@ -151,7 +151,7 @@ def read(expression: Expr, variables: Sequence[Symbol]) -> Integrand:
     Raises: NoClosedFormError, naming the factor that no rule knows.
     """
     reader = _Reader(variables)
-    expanded = sympy.expand(_elementary(sympy.sympify(expression)))
+    expanded = sympy.expand(_elementary(sympy.sympify(expression, strict=True)))
     terms = [reader.term(part) for part in sympy.Add.make_args(expanded) if part != 0]
     slots = len(reader.forms)
     padded = (

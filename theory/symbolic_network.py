@@ -318,7 +318,7 @@ class Derivation:
         program, fields = self.program, network.fields
         lead = fields.lead
         gram = program.define(
-            "gram", ((*lead, k, l), fields.I2[(*lead, k, l)]), ((*lead, k, k), sympy.sympify(ridge))
+            "gram", ((*lead, k, l), fields.I2[(*lead, k, l)]), ((*lead, k, k), sympy.sympify(ridge, strict=True))
         )
         inverse = program.define(
             "gram_inverse", ((*lead, k, l), gram[(*lead, k, l)]), external="pinv"
