@@ -43,6 +43,11 @@ class PhaseDiagram:
         return int(self.dataset["label"].size)
 
     @property
+    def done(self) -> int:
+        """How many of them are finished: all."""
+        return self.points
+
+    @property
     def labels(self) -> dict[str, int]:
         """How many points have each label, in the order of ``ALL_LABELS``."""
         return _ordered(Counter(self.dataset["label"].values.ravel().tolist()))

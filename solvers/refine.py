@@ -81,8 +81,8 @@ class Adaptive:
 
     A cell counts for its size, times 1 if two labels are seen at its corners or on its edges, plus
     VALUE_WEIGHT · |Δ log ε| over it as a share of the whole range (1 where ε is missing in part).
-    Each round halves all cells that count for at least half of the largest. An axis given as a list is not refined but taken at each
-    of its values.
+    Each round halves all cells that count for at least half of the largest. An axis given as a list
+    is not refined but taken at each of its values.
     """
 
     axes: tuple[Axis, ...]

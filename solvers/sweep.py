@@ -221,6 +221,8 @@ def fill(
 
     for task, record in journal:
         note(task, record)
+    if progress:
+        progress(len(done), study.total)
     seen: dict[Place, tuple[str, float]] = {}
     order: list[Place] = []
     for places in study.placement.rounds(seen):

@@ -11,6 +11,7 @@ import typer
 
 from solvers.cli.common import NUMERICAL_FAILURE, USER_ERROR, echo
 from solvers.cli.derive import derive
+from solvers.cli.phase import phase
 from solvers.cli.plot import plot
 from solvers.cli.presets import presets
 from solvers.cli.run import run
@@ -24,7 +25,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="From a learning rule to its macroscopic theory: derive, solve, compare, draw.",
 )
-for command in (run, derive, simulate, presets, plot):
+for command in (run, derive, simulate, phase, presets, plot):
     app.command()(command)
 
 UsageError: type[Exception] = typer.BadParameter.__mro__[1]

@@ -14,6 +14,7 @@ from solvers.cli import common
 KINDS = {
     "trajectory": ("solvers.results", "Trajectory"),
     "ensemble": ("solvers.ensemble", "Ensemble"),
+    "phase": ("solvers.phase", "PhaseDiagram"),
 }
 """The class that reads each kind of result, by module and name."""
 

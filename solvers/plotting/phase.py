@@ -286,12 +286,11 @@ def _raster(values: xarray.DataArray) -> Ruler:
 def _unit(values: Array, ruler: Ruler) -> Array:
     """Values as shares of a ruler's length; neighbours in a list are two lengths apart."""
     if ruler.names:
-        return np.searchsorted(ruler.values, values) * 2.0
-    ends = ruler.edges[[0, -1]]
+        return 2 * np.searchsorted(ruler.values, values).astype(np.float64)
+    low, high = ruler.edges[[0, -1]]
     if ruler.scale == "log":
-        values, ends = np.log(values), np.log(ends)
-    low, high = ends.tolist()
-    return ((values - low) / (high - low)).astype(np.float64)
+        return np.log(values / low) / np.log(high / low)
+    return (values - low) / (high - low)
 
 
 def _boxes(map: Map, label: str) -> list[Any]:
