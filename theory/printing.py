@@ -303,7 +303,12 @@ class PrintedFlow(Flow):
 
     def text(self, *, averages: bool = True) -> str:
         """The page in ASCII: Greek letters by name, ⟨x⟩ as <x>, Σ as sum."""
-        return self.unicode(averages=averages).translate(_ASCII)
+        return ascii_text(self.unicode(averages=averages))
+
+
+def ascii_text(page: str) -> str:
+    """A page of Unicode text in ASCII: Greek letters by name, ⟨x⟩ as <x>, Σ as sum."""
+    return page.translate(_ASCII)
 
 
 _ASCII = str.maketrans(

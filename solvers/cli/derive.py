@@ -7,8 +7,10 @@ from typing import Annotated
 import typer
 
 from solvers import store
+from solvers.checks import one_of
 from solvers.cli import common
 from solvers.errors import ExperimentError
+from solvers.experiment import Experiment
 
 FORMATS = {"latex": ".tex", "unicode": ".txt", "text": ".txt"}
 """What a page may be written in, and the ending of its file."""
@@ -22,6 +24,9 @@ def derive(
     averages: Annotated[
         bool, typer.Option("--averages/--no-averages", help="print the Gaussian averages too")
     ] = True,
+    ansatz: Annotated[
+        str | None, typer.Option("--ansatz", metavar="NAME", help="reduce: site-symmetric, …")
+    ] = None,
     set: common.Set = None,
     out: common.Out = None,
     json: common.Json = False,
@@ -35,12 +40,37 @@ def derive(
     experiment = common.experiment(source, set)
     folder = common.destination(out) if out else None
     with common.progress("derive", quiet):
-        page = getattr(experiment.flow, style)(averages=averages)
+        if ansatz:
+            page = _reduced(experiment, ansatz, style)
+        else:
+            page = getattr(experiment.flow, style)(averages=averages)
     if folder:
         path = folder / f"equations{FORMATS[style]}"
         store.write_atomically(path, lambda file: file.write_text(page, encoding="utf-8"))
     if json:
-        flow = experiment.flow
-        common.show_json({"rule": flow.rule.name, "format": style, "equations": page})
+        found = {"rule": experiment.rule.name, "ansatz": ansatz, "format": style}
+        common.show_json(found | {"equations": page})
     elif not quiet:
         common.echo(page)
+
+
+def _reduced(experiment: Experiment, name: str, style: str) -> str:
+    """The page of the flow on the states of an ansatz."""
+    from theory.ansatz import ANSAETZE, reduce
+    from theory.errors import NoClosedFormError
+    from theory.printed_reduction import page
+    from theory.printing import ascii_text
+
+    one_of("--ansatz", name, tuple(ANSAETZE))
+    extra = experiment.layout.hidden - experiment.layout.teacher_hidden
+    if (name == "site-symmetric" and extra) or (name == "specialised" and extra <= 0):
+        needs = "equal to" if name == "site-symmetric" else "larger than"
+        raise ExperimentError(
+            f"--ansatz {name} needs model.hidden {needs} model.teacher_hidden; change one of them"
+        )
+    try:
+        reduction = reduce(experiment.flow, ANSAETZE[name], experiment.activation)
+    except NoClosedFormError as error:
+        raise ExperimentError(error) from error
+    shown = page(reduction, latex=style == "latex")
+    return ascii_text(shown) if style == "text" else shown
