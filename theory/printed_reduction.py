@@ -17,6 +17,13 @@ UNITS = {
 }  # fmt: skip
 """What the letters of a pattern stand for; a prime marks another unit of the same family."""
 
+ENTRIES = (
+    "Q, C: diagonal and other entries of Q; R, S: aligned and other entries of R; T, T_o: diagonal "
+    "and other entries of T; u_0: entry of the head mean; v_d, v_o: diagonal and other entries of "
+    "the head covariance; with an index x: learner units without a teacher unit"
+)
+"""What the reduced order parameters and moments are."""
+
 
 def page(reduction: Reduction, *, latex: bool) -> str:
     """The reduced flow, complete: definitions, flow and error, in LaTeX or Unicode."""
@@ -44,9 +51,9 @@ def page(reduction: Reduction, *, latex: bool) -> str:
             + "\n\\end{align*}"
             for heading, rows in sections.items()
         ]
-        words = letters.replace("û", r"$\hat u$")
+        words = f"{ENTRIES}. {letters}".replace("û", r"$\hat u$").replace("_", r"\_")
         return "\n".join([rf"\paragraph{{{title}.}} {words}.", *body])
-    lines = [title, "=" * len(title), letters, ""]
+    lines = [title, "=" * len(title), f"{ENTRIES}.", f"{letters}.", ""]
     for heading, rows in sections.items():
         lines += [heading, "-" * len(heading), *(f"  {left} = {right}" for left, right in rows), ""]
     return "\n".join(lines)
@@ -81,13 +88,8 @@ def _printer(reduction: Reduction, latex: bool) -> Callable[[Expr], str]:
 
 
 def _symbols(reduction: Reduction) -> set[Symbol]:
-    expressions = [
-        *reduction.scalars,
-        *reduction.scalars.values(),
-        *reduction.state,
-        reduction.error,
-    ]
-    found = set().union(*(e.free_symbols for e in expressions))
+    known: list[Expr] = [*reduction.scalars, *reduction.scalars.values(), *reduction.state]
+    found = set().union(*(e.free_symbols for e in (*known, reduction.error)))
     return {s for s in found | {Symbol("error")} if isinstance(s, Symbol)}
 
 
