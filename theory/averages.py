@@ -7,23 +7,24 @@ fields; ``closed_form`` derives it for one activation, ``gaussian_average`` for 
 from __future__ import annotations
 
 import copyreg
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
 
 import numpy as np
 import sympy
+from numpy.typing import ArrayLike
 from sympy import Expr, Function, Rational, S, Symbol
 from sympy.core.function import FunctionClass
 
-from theory import closed_forms
+from theory import closed_forms, plackett
 from theory.activations import Activation, Signature
 from theory.errors import DomainError, NoClosedFormError
 from theory.integrands import Integrand, read
-from theory.symbols import X, matrix_of, pairs
+from theory.symbols import X, covariance_symbols, matrix_of, pairs
 
 __all__ = ["Average", "AverageFunction", "DomainError", "NoClosedFormError", "closed_form",
-           "evaluate", "gaussian_average", "price"]  # fmt: skip
+           "evaluate", "gaussian_average", "numeric", "price"]  # fmt: skip
 
 
 class _AverageClass(FunctionClass):
@@ -152,6 +153,46 @@ def _integrand(signature: Signature, activation: Activation) -> Integrand:
         for orders, field in zip(signature, fields, strict=True)
     )
     return read(sympy.Mul(*factors), fields)
+
+
+@cache
+def numeric(signature: Signature, activation: Activation) -> Callable[..., Any]:
+    """The closed form as a vectorised numpy function of C_11, C_12, …, C_nn.
+
+    Accuracy: relative 1e-10 at variances ≤ 10, singular covariances included.
+    Raises: NoClosedFormError; when called, DomainError for entries that are no covariance.
+    """
+    symbols = covariance_symbols(len(signature))
+    form = closed_form(signature, activation, symbols)
+    names = [symbols[i, j] for i, j in pairs(len(signature))]
+    known = {"SignMoment": plackett.sign_moment, "asin": _arcsine, "sqrt": _square_root}
+    function = sympy.lambdify(names, form, modules=[known, "scipy", "numpy"], cse=True)
+
+    def evaluated(*entries: ArrayLike) -> Any:
+        arrays = [np.asarray(entry, dtype=float) for entry in entries]
+        shape = np.broadcast_shapes(*(a.shape for a in arrays))
+        try:
+            return np.broadcast_to(function(*arrays), shape)
+        except DomainError as error:
+            raise DomainError(f"{error}, at covariance entries {arrays}") from None
+
+    return evaluated
+
+
+SLACK = 64 * np.finfo(float).eps
+"""An arcsine's argument may lie beyond 1, relative to it, by a few roundings."""
+
+
+def _arcsine(x: Any) -> Any:
+    if not np.all(np.abs(x) <= 1 + SLACK):
+        raise DomainError(f"arcsine of {np.max(np.abs(x))}")
+    return np.arcsin(np.where(np.abs(x) > 1, np.sign(x), x))
+
+
+def _square_root(x: Any) -> Any:
+    if not np.all(x >= -1e-10):
+        raise DomainError(f"square root of {np.min(x)}")
+    return np.sqrt(np.where(x < 0, 0.0, x))
 
 
 def evaluate(expression: Expr, activation: Activation) -> Expr:
