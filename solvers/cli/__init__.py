@@ -10,7 +10,9 @@ from typing import Annotated, NoReturn
 import typer
 
 from solvers.cli.common import NUMERICAL_FAILURE, USER_ERROR, echo
+from solvers.cli.continue_ import continue_
 from solvers.cli.derive import derive
+from solvers.cli.fixed_points import fixed_points
 from solvers.cli.phase import phase
 from solvers.cli.plot import plot
 from solvers.cli.presets import presets
@@ -27,6 +29,8 @@ app = typer.Typer(
 )
 for command in (run, derive, simulate, phase, presets, plot):
     app.command()(command)
+app.command("fixed-points")(fixed_points)
+app.command("continue")(continue_)
 
 UsageError: type[Exception] = typer.BadParameter.__mro__[1]
 """What the parser raises: typer names no base class of its own for it."""
@@ -49,6 +53,7 @@ def execute(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line and returns its exit status: 0, 2 (user's error), 3 (numerical)."""
     try:
         status = typer.main.get_command(app).main(arguments, "macrodyn", standalone_mode=False)
+        sys.stdout.flush()
     except ExperimentError as error:
         return _fail(str(error), USER_ERROR)
     except UsageError as error:
@@ -57,7 +62,7 @@ def execute(arguments: Sequence[str] | None = None) -> int:
         return _fail(str(error), NUMERICAL_FAILURE)
     except MemoryError:
         return _fail("this does not fit in memory; make model.hidden smaller", USER_ERROR)
-    except BrokenPipeError:
+    except (BrokenPipeError, SystemExit):  # typer's answer to a reader that has left
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except KeyboardInterrupt:

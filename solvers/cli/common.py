@@ -16,12 +16,15 @@ import typer
 from solvers import store, toml
 from solvers.errors import ExperimentError
 from solvers.experiment import Experiment
+from solvers.results import Status
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 USER_ERROR, NUMERICAL_FAILURE = 2, 3
 """Exit statuses beside 0."""
+TRAJECTORY, SIMULATION = "trajectory.nc", "simulation.nc"
+"""Names of the result files of a run, in its folder."""
 
 Source = Annotated[str, typer.Argument(metavar="FILE|PRESET", help="experiment file or preset")]
 Set = Annotated[
@@ -79,6 +82,14 @@ def warn(warnings: tuple[str, ...], quiet: bool) -> None:
     """One line per warning on stderr."""
     for sentence in () if quiet else warnings:
         echo(f"warning: {sentence}", error=True)
+
+
+def finish(*results: Any) -> None:
+    """Ends the command with status 3, and a line that says why, unless all results are good."""
+    for result in results:
+        if result is not None and result.status is not Status.success:
+            echo(f"macrodyn: {result.status}: {result.message}", error=True)
+            raise typer.Exit(NUMERICAL_FAILURE)
 
 
 @contextmanager

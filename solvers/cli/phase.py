@@ -107,7 +107,7 @@ def _report(found: PhaseDiagram | Unfinished, file: Path | None) -> None:
 
 @contextmanager
 def _progress(what: str, quiet: bool) -> Iterator[Progress]:
-    """What is done, the rate and the time left, on stderr: a bar, or lines if that is no terminal."""
+    """What is done, the rate and the time left on stderr: a bar, or lines off a terminal."""
     begin: list[tuple[float, int]] = []
 
     def sentence(done: int, total: int) -> str:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from importlib import import_module
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from solvers import store
 from solvers.cli import common
+
+if TYPE_CHECKING:
+    from xarray import Dataset
 
 KINDS = {
     "trajectory": ("solvers.results", "Trajectory"),
@@ -31,9 +34,10 @@ def plot(
     kind = dataset.attrs.get("kind")
     if kind not in KINDS:
         raise store.ResultFileError(f"{file} holds {kind!r}, which has no figure")
-    experiment = store.experiment_of(dataset)
-    result = _result(kind, dataset, experiment)
-    paths = common.save_figure(result.plot(), folder / file.stem)
+    result = _result(dataset)
+    beside = _simulation(file, dataset) if kind == "trajectory" else None
+    figure = result.plot() if beside is None else result.plot(_result(beside))
+    paths = common.save_figure(figure, folder / file.stem)
     if json:
         common.show_json({"figures": [str(path) for path in paths]})
     elif not quiet:
@@ -41,6 +45,18 @@ def plot(
             common.echo(str(path))
 
 
-def _result(kind: str, dataset: Any, experiment: Any) -> Any:
-    module, name = KINDS[kind]
-    return getattr(import_module(module), name).from_dataset(dataset, experiment)
+def _result(dataset: Dataset) -> Any:
+    """The result that a dataset was made of."""
+    module, name = KINDS[dataset.attrs["kind"]]
+    kind = getattr(import_module(module), name)
+    return kind.from_dataset(dataset, store.experiment_of(dataset))
+
+
+def _simulation(file: Path, dataset: Dataset) -> Dataset | None:
+    """The finite-N runs of the same experiment that ``run`` left beside its trajectory."""
+    path = file.parent / common.SIMULATION
+    if not path.is_file():
+        return None
+    found = store.load(path)
+    same = found.attrs["experiment_digest"] == dataset.attrs["experiment_digest"]
+    return found if same else None

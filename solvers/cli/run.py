@@ -5,8 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import typer
-
 from solvers import store
 from solvers.cli import common
 from solvers.results import Status, Trajectory
@@ -34,15 +32,14 @@ def run(
     ensemble, comparison = _simulated(trajectory, quiet)
     if folder:
         _write(trajectory, ensemble, folder)
-    common.warn(trajectory.warnings, quiet)
+    notes = (*trajectory.warnings, *(ensemble.warnings if ensemble else ()))
+    common.warn(tuple(dict.fromkeys(notes)), quiet)
     if json:
-        common.show_json(_report(trajectory, comparison))
+        common.show_json(_report(trajectory, ensemble, comparison))
     elif not quiet:
         _summarise(trajectory, comparison)
         common.echo(f"files      {folder}")
-    if trajectory.status is not Status.success:
-        common.echo(f"macrodyn: {trajectory.status}: {trajectory.message}", error=True)
-        raise typer.Exit(common.NUMERICAL_FAILURE)
+    common.finish(trajectory, ensemble)
 
 
 def _simulated(trajectory: Trajectory, quiet: bool) -> tuple[Ensemble | None, Comparison | None]:
@@ -59,20 +56,24 @@ def _simulated(trajectory: Trajectory, quiet: bool) -> tuple[Ensemble | None, Co
 
 def _write(trajectory: Trajectory, ensemble: Ensemble | None, folder: Path) -> None:
     experiment = trajectory.experiment
-    store.save(trajectory.dataset, folder / "trajectory.nc", experiment)
+    store.save(trajectory.dataset, folder / common.TRAJECTORY, experiment)
     if ensemble is not None:
-        store.save(ensemble.dataset, folder / "simulation.nc", experiment)
+        store.save(ensemble.dataset, folder / common.SIMULATION, experiment)
     common.save_figure(trajectory.plot(ensemble), folder / "trajectory")
 
 
-def _report(trajectory: Trajectory, comparison: Comparison | None) -> dict[str, Any]:
+def _report(
+    trajectory: Trajectory, ensemble: Ensemble | None, comparison: Comparison | None
+) -> dict[str, Any]:
     final = trajectory.final
     values = {"Q": final.Q, "R": final.R, "w": final.w, "error": final.error}
     extra = {name: series[-1] for name, series in trajectory.observables.items()}
     plateaus = [{"start": p.start, "end": p.end, "error": p.error} for p in trajectory.plateaus]
+    failed = [run for run in (trajectory, ensemble) if run and run.status is not Status.success]
+    outcome = failed[0] if failed else trajectory
     report = {
-        "status": trajectory.status,
-        "message": trajectory.message,
+        "status": outcome.status,
+        "message": outcome.message,
         "warnings": trajectory.warnings,
         "time": trajectory.time[-1],
         "final": values | extra,
@@ -80,7 +81,9 @@ def _report(trajectory: Trajectory, comparison: Comparison | None) -> dict[str, 
         "label": trajectory.label,
         "escape_time": trajectory.escape_time,
         "plateaus": plateaus,
-        "evaluations": trajectory.evaluations,
+        "evaluations": trajectory.evaluations.get("rhs", 0),
+        "jacobian_evaluations": trajectory.evaluations.get("jacobian", 0),
+        "steps": trajectory.evaluations.get("steps", 0),
         "seconds": trajectory.seconds,
     }
     if comparison is not None:

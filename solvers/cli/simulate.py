@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import typer
-
 from solvers import store
 from solvers.cli import common
 from solvers.errors import ExperimentError
-from solvers.results import State, Status
+from solvers.results import State
 
 if TYPE_CHECKING:
     from solvers.ensemble import Ensemble
@@ -32,7 +30,7 @@ def simulate(
     with common.progress("simulate", quiet) as report:
         ensemble = simulated(experiment, progress=report)
     if folder:
-        store.save(ensemble.dataset, folder / "simulation.nc", experiment)
+        store.save(ensemble.dataset, folder / common.SIMULATION, experiment)
         common.save_figure(ensemble.plot(), folder / "simulation")
     common.warn(ensemble.warnings, quiet)
     if json:
@@ -41,9 +39,7 @@ def simulate(
         _summarise(ensemble)
         if folder:
             common.echo(f"files      {folder}")
-    if ensemble.status is not Status.success:
-        common.echo(f"macrodyn: {ensemble.status}: {ensemble.message}", error=True)
-        raise typer.Exit(common.NUMERICAL_FAILURE)
+    common.finish(ensemble)
 
 
 def _report(ensemble: Ensemble) -> dict[str, Any]:
