@@ -10,7 +10,7 @@ import os
 import re
 import tempfile
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -34,6 +34,7 @@ Parameters = Mapping[str, Any]
 PRELUDE = "from numpy import arcsin, arange, einsum, pi, sqrt, tensordot, tril_indices, zeros\nfrom numpy.linalg import pinv\n"
 
 
+RATES = ("dQ", "dR", "dw")
 LAYOUT = ("rows", "columns", "pair_of", "units", "teachers", "fields")
 """Index arrays that every generated function is given: the pairs l ≤ k and the diagonals."""
 
@@ -63,28 +64,30 @@ def _sizes(program: Program, used: set[str]) -> list[str]:
     return [line for line in lines if set(re.findall(r"\w+", line.split("=")[0])) & used]
 
 
-def generate(flow: Flow, activation: Activation) -> str:
-    """Readable numpy source of the flow, its exact Jacobian, its error and the error's gradient.
+FUNCTIONS = {"flow": RATES, "error": ("error",), "jacobian": RATES, "error_gradient": ("error",)}
+"""The generated functions, and the outputs or the tangents of outputs that they return."""
+TANGENTS = ("jacobian", "error_gradient")
+
+
+def generate(flow: Flow, activation: Activation, name: str) -> str:
+    """Readable numpy source of one function: flow, error, jacobian or error_gradient.
 
     The source does not depend on K and M: parameters and sizes are arguments.
     """
-    program = close(flow.program, activation)
-    rates, moving = ("dQ", "dR", "dw"), ("Q", "R", "w")
-    lead = "yb" if flow.structure.blocks else "y"
-    letters = (lead + "kl", lead + "km", "yk")
-    parts = {"flow": rates, "error": ("error",)}
-    made = {name: _function(name, program, outputs, flow.scalars) for name, outputs in parts.items()}
-    tangents = {n: program.input(f"{n}_dot", at) for n, at in zip(moving, letters, strict=True)}
-    if "S_finite" in program.inputs:
-        tangents["S_finite"] = program.input("S_finite_dot", "ykl")
-    derivative = push_forward(program, tangents, index("y"))
-    for name, outputs in (("jacobian", rates), ("error_gradient", ("error",))):
-        tangent = tuple(str(derivative[output].label) for output in outputs)
-        made[name] = _function(name, program, tangent, flow.scalars)
+    outputs = FUNCTIONS[name]
+    program = close(flow.program.needed(outputs), activation)
+    if name in TANGENTS:
+        lead = "yb" if flow.structure.blocks else "y"
+        letters = {"Q": lead + "kl", "R": lead + "km", "w": "yk", "S_finite": "ykl"}
+        tangents = {
+            n: program.input(f"{n}_dot", at) for n, at in letters.items() if n in program.inputs
+        }
+        derivative = push_forward(program, tangents, index("y"))
+        outputs = tuple(str(derivative[output].label) for output in outputs)
+    source, arguments = _function(name, program, outputs, flow.scalars)
     header = f"# {flow.title}, activation {activation.name}\n{PRELUDE}"
-    table = "\n".join(f"    {name!r}: {args!r}," for name, (_, args) in made.items())
-    table = f"ARGUMENTS = {{\n{table}\n}}\n"
-    return "\n\n".join([header, table, *(source for source, _ in made.values())])
+    listed = textwrap.fill(f"ARGUMENTS = {arguments!r}", 96, subsequent_indent="             ")
+    return "\n\n".join([header, listed + "\n", source])
 
 
 def cache_folder() -> Path:
@@ -114,13 +117,13 @@ def _key(stated: Rule, structure: Structure, activation: Activation) -> str:
     return hashlib.sha256("\n".join(text).encode()).hexdigest()
 
 
-def source_of(rule: Rule, structure: Structure, activation: Activation) -> str:
-    """Generated source, from the cache on disk where it has been generated before."""
-    path = cache_folder() / f"{_key(symbolic(rule), structure, activation)[:32]}.py"
+def source_of(rule: Rule, structure: Structure, activation: Activation, name: str) -> str:
+    """Generated source of a function, from the cache on disk where it has been made before."""
+    path = cache_folder() / f"{_key(symbolic(rule), structure, activation)[:32]}-{name}.py"
     try:
         return path.read_text(encoding="utf-8")
     except OSError:
-        source = generate(derive(rule, structure), activation)
+        source = generate(derive(rule, structure), activation, name)
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(
@@ -168,10 +171,14 @@ class CompiledFlow:
 
     @cached_property
     def source(self) -> str:
-        """The generated numpy source."""
-        return source_of(self.rule, self.structure, self.activation)
+        """The generated numpy source of the flow and the error."""
+        return self.source_of("flow") + "\n\n" + self.source_of("error")
 
-    @property
+    def source_of(self, name: str) -> str:
+        """Generated source of one function: flow, error, jacobian or error_gradient."""
+        return source_of(self.rule, self.structure, self.activation, name)
+
+    @cached_property
     def digest(self) -> str:
         """Digest of the generated source."""
         return hashlib.sha256(self.source.encode()).hexdigest()
@@ -185,8 +192,15 @@ class CompiledFlow:
             object.__setattr__(self, name, value)
 
     @cached_property
-    def _functions(self) -> dict[str, Any]:
-        return _load(self.source, self.activation)
+    def _functions(self) -> dict[str, tuple[Callable[..., Any], tuple[str, ...]]]:
+        """The functions made so far, with the names of their arguments."""
+        return {}
+
+    def _function(self, name: str) -> tuple[Callable[..., Any], tuple[str, ...]]:
+        if name not in self._functions:
+            namespace = _load(self.source_of(name), self.activation)
+            self._functions[name] = namespace[name], namespace["ARGUMENTS"]
+        return self._functions[name]
 
     @cached_property
     def _layout(self) -> dict[str, Any]:
@@ -202,12 +216,12 @@ class CompiledFlow:
     def _call(self, name: str, y: Array, parameters: Parameters, **more: Array) -> Any:
         Q, R, w = self.layout.unpack(y)
         known = {"Q": Q, "R": R, "w": w, **more}
-        layout = self._layout
+        layout, (function, names) = self._layout, self._function(name)
         arguments = [
             known[a] if a in known else layout[a] if a in layout else self._given(a, parameters)
-            for a in self._functions["ARGUMENTS"][name]
+            for a in names
         ]
-        return self._functions[name](*arguments)
+        return function(*arguments)
 
     def _given(self, name: str, parameters: Parameters) -> Any:
         """A parameter; the teacher's overlap always comes with a block axis, (L, M, M)."""
@@ -218,7 +232,7 @@ class CompiledFlow:
     @cached_property
     def _finite(self) -> bool:
         """Whether the noise comes by cubature over finite supports."""
-        return "S_finite" in self._functions["ARGUMENTS"]["flow"]
+        return "S_finite" in self._function("flow")[1]
 
     def finite_noise(self, y: Array, parameters: Parameters) -> Array:
         """S (K, K) at a finite support P, by cubature or the closure that the rule names."""
