@@ -22,6 +22,8 @@ from solvers.results import Plateau
 
 Array = NDArray[np.float64]
 Signal = Callable[[float], float]
+Shape = tuple[int, int, int]
+"""First and last mesh index of a plateau, and that of the maximum that follows it."""
 
 DEPTH = 10.0
 """A plateau is where the speed is this much below the following maximum."""
@@ -38,7 +40,7 @@ def resolved(errors: Array, rtol: float = 0.0) -> int:
 
     An integration to a relative tolerance rtol leaves an error of the order of rtol² behind.
     """
-    floor = max(RESOLVED, 10 * rtol**2) * errors.max(initial=0.0)
+    floor = max(RESOLVED, 10 * rtol**2) * np.nanmax(errors, initial=0.0)
     lost = np.flatnonzero(~(errors > floor))
     return int(lost[0]) if lost.size else len(errors)
 
@@ -60,21 +62,24 @@ def find_plateaus(
         times, errors = times[:-1], errors[:-1]
     else:
         speeds = np.abs(CubicSpline(times, np.log(errors))(times, 1))
-    found: dict[tuple[int, int, int], Plateau] = {}
     shortest = 1.0 if speed is None else 0.5
     valleys = _valleys(speeds)
+    lowest: dict[Shape, tuple[int, list[Shape]]] = {}
     for low in sorted((low for low, _ in valleys), key=lambda i: -speeds[i]):
-        for peak in _records(speeds, [high for _, high in valleys if high > low]):
-            ends = _ends(times, speeds, low, speeds[peak], shortest)
-            if ends is None:
-                continue
-            plateau = Plateau(float(times[ends[0]]), float(times[ends[1]]), float(errors[low]))
+        peaks = _records(speeds, [high for _, high in valleys if high > low])
+        shapes = [_shape(times, speeds, low, peak, shortest) for peak in peaks]
+        if possible := [shape for shape in shapes if shape is not None]:
+            lowest[possible[0]] = low, possible
+    found = set()
+    for low, possible in lowest.values():
+        for start, end, peak in possible:
+            plateau = Plateau(float(times[start]), float(times[end]), float(errors[low]))
             if speed is not None and level is not None:
                 plateau = _solved(times, speeds, speed, level, low, peak)
             if plateau is not None:
-                found[(*ends, peak)] = plateau
+                found.add(plateau)
                 break
-    return tuple(sorted(found.values(), key=lambda plateau: plateau.start))
+    return tuple(sorted(found, key=lambda plateau: plateau.start))
 
 
 def _records(speeds: Array, peaks: list[int]) -> list[int]:
@@ -104,16 +109,14 @@ def _valleys(speeds: Array) -> list[tuple[int, int]]:
     return [*valleys, (low, high)] if rising else valleys
 
 
-def _ends(
-    times: Array, speeds: Array, low: int, top: float, shortest: float
-) -> tuple[int, int] | None:
-    """First and last mesh time of the plateau about ``low``; None if it is too short or shallow."""
-    fast = np.flatnonzero(speeds >= top / DEPTH)
+def _shape(times: Array, speeds: Array, low: int, peak: int, shortest: float) -> Shape | None:
+    """The plateau about ``low`` before ``peak`` on the mesh; None if too short or too shallow."""
+    fast = np.flatnonzero(speeds >= speeds[peak] / DEPTH)
     start = int(np.max(fast[fast < low], initial=-1)) + 1
     end = int(np.min(fast[fast > low], initial=len(times))) - 1
-    if low in fast or times[end] - times[start] <= shortest / top:
+    if low in fast or times[end] - times[start] <= shortest / speeds[peak]:
         return None
-    return start, end
+    return start, end, peak
 
 
 def _solved(

@@ -137,7 +137,10 @@ class Trajectory:
                 self.specializations,
                 "alignment of units with own teachers",
             ),
-            **{name: ("time", values, "observable") for name, values in self.observables.items()},
+            **{
+                n: (_axes(n, values), values, "observable")
+                for n, values in self.observables.items()
+            },
         }
         described = {
             name: (dimensions, values, {"long_name": text, "units": "1"})
@@ -186,3 +189,8 @@ class Trajectory:
         from solvers.plotting.trajectory import trajectory_figure
 
         return trajectory_figure(self, ensemble)
+
+
+def _axes(name: str, values: Array) -> tuple[str, ...]:
+    """Names of the axes of an observable: time, then its own."""
+    return ("time", *(f"{name}_{axis}" for axis in range(values.ndim - 1)))

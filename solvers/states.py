@@ -188,8 +188,9 @@ def canonical(Q: Array, R: Array, w: Array, parity: int = -1) -> tuple[Array, Ar
     """The equivalent state in which unit k is the one assigned to teacher unit k, and R_kk ≥ 0.
 
     The assignment is the one with the largest Σ|R_kn|/√Q_kk; unassigned units follow, the largest
-    Q_kk first. With structured inputs the blocks' sums decide. Only a convention for display and
-    storage: it is not continuous where units are alike (``equivalent`` is what compares states).
+    Q_kk first, with their largest R_kn positive. With structured inputs the blocks' sums decide.
+    Only a convention for display and storage: it is not continuous where units are alike
+    (``equivalent`` is what compares states).
     """
     whole_Q, whole_R = (X if X.ndim == 2 else X.sum(axis=0) for X in (Q, R))
     norms = np.diagonal(whole_Q)
@@ -198,9 +199,9 @@ def canonical(Q: Array, R: Array, w: Array, parity: int = -1) -> tuple[Array, Ar
     assigned = list(rows[np.argsort(columns)])
     rest = [k for k in np.argsort(-norms, kind="stable") if k not in set(assigned)]
     order = np.array(assigned + rest)
-    own = dict(zip(rows, columns, strict=True))
-    leading = [whole_R[k, own[k]] if k in own else w[k] for k in order]
-    sign = np.where(np.array(leading) < 0, -1.0, 1.0) if parity else np.ones(len(order))
+    own = dict(zip(rows.tolist(), columns.tolist(), strict=True))
+    deciding = [whole_R[k, own.get(k, np.abs(whole_R[k]).argmax())] or w[k] for k in order.tolist()]
+    sign = np.where(np.array(deciding) < 0, -1.0, 1.0) if parity else np.ones(len(order))
     flipped = sign if parity < 0 else 1.0
     return (
         Q[..., order[:, None], order] * np.outer(sign, sign),
