@@ -26,16 +26,18 @@ NAMES = {
     "label_noise": (r"\sigma", "σ"), "support": ("P", "P"), "support_ratio": (r"\rho", "ρ"),
     "penalty": (r"\lambda", "λ"), "ridge": (r"\lambda", "λ"),
     "Q": ("Q", "Q"), "R": ("R", "R"), "w": ("w", "w"), "T": ("T", "T"), "TT": ("T'", "T'"),
-    "C": ("C", "C"), "C_block": ("C", "C"), "V": ("C", "C"), "s": ("s", "s"), "e": ("e", "e"),
+    "C": ("C", "C"), "C_block": ("C", "C"), "V": ("v", "v"), "s": ("s", "s"), "e": ("e", "e"),
     "s2": (r"\overline{ss}", "⟨ss⟩"), "s4": (r"\overline{ssss}", "⟨ssss⟩"),
     "s_mean": (r"\bar s", "⟨s⟩"), "s2_initial": (r"\overline{ss}^{(0)}", "⟨ss⟩⁰"),
     "U": (r"\overline{\hat u\hat u}", "⟨ûû⟩"), "mean_task": (r"\overline{\hat u}", "⟨û⟩"),
     "constant": (r"\delta^0", "δ⁰"), "unit": (r"\delta", "δ"), "heads": ("u", "u"),
     "weight": ("p", "p"), "task_vector": (r"\hat u", "û"), "s_task": ("s", "s"),
     "variance": (r"\lambda", "λ"), "fraction": ("f", "f"), "error": (r"\varepsilon", "ε"),
-    "w_initial": ("w^{(0)}", "w⁰"), "w_adapted": ("w'", "w'"), "gradient": (r"\mathcal{G}", "𝒢"),
+    "w_initial": ("W", "W"), "w_adapted": ("W'", "W'"), "gradient": (r"\mathcal{G}", "𝒢"),
     "adapted_gradient": (r"\mathcal{G}'", "𝒢'"), "task_error": (r"\varepsilon", "ε"),
-    "support_error": (r"\varepsilon^{\mathrm{in}}", "ε_in"), "S_finite": ("S", "S"),
+    "support_error": (r"\varepsilon^{\mathrm{in}}", "ε_in"), "S_finite": ("S", "S"), "S": ("S", "S"), "D": ("D", "D"), "X": ("X", "X"),
+    "I2": (r"I_2", "I2"), "I2_pair": (r"J_2", "J2"), "I4_pair": (r"I_4", "I4"), "A4": ("A_4", "A4"),
+    "G": ("G", "G"), "GC": (r"(GC)", "(GC)"), "GS": (r"(G^{\top}S)", "(GᵀS)"), "A": ("A", "A"),
     "w_spread": (r"\Sigma^{w'}", "Σ^w'"), "e_outer": (r"\overline{ee}", "⟨ee⟩"),
     "gram": (r"\Phi", "Φ"), "gram_inverse": (r"\Phi^{+}", "Φ⁺"), "target": ("y", "y"),
     "C_adapted": ("C'", "C'"), "C_block_adapted": ("C'", "C'"), "C_task": ("C", "C"),
@@ -54,8 +56,6 @@ LEGEND = (
 
 def symbol_of(name: str, latex: bool) -> str:
     """The symbol of a tensor: adjoints carry a hat, repeated names a number."""
-    if name.startswith("V_"):
-        name = f"C{name[1:]}"
     for suffix in ("_bar_sym", "_bar"):
         if name.endswith(suffix) or f"{suffix}_" in name and name.rsplit("_", 1)[1].isdigit():
             stem, _, number = name.partition(suffix)
@@ -98,8 +98,13 @@ def _fields_of(average: Expr) -> list[str]:
 class _Latex(LatexPrinter):
     """LaTeX with the field's symbols."""
 
+    printmethod = "_macrodyn"
+
     def _print_Indexed(self, expr: Indexed) -> str:
         return entry(expr, latex=True)
+
+    def _print_Pi(self, expr: Expr, exp: str | None = None) -> str:
+        return r"\pi" if exp is None else rf"\pi^{{{exp}}}"
 
     def _print_Symbol(self, expr: Symbol, style: str = "plain") -> str:
         if expr.name in NAMES:
@@ -138,13 +143,13 @@ def _plain(i: Expr) -> str:
 
 
 def entry(expr: Indexed, latex: bool) -> str:
-    """A tensor's entry; the diagonal of C is written C_aa."""
+    """A tensor's entry with its indices."""
     name, at = str(expr.base.label), [_plain(i) for i in expr.indices]
-    if name == "V" or name.startswith("V_"):
-        at.append(at[-1])
     symbol, subscript = symbol_of(name, latex), " ".join(at) if latex else "".join(at)
     if not at:
         return symbol
+    if name.split("_")[0] in ("I2", "I4", "A4") and "bar" not in name:
+        return f"{symbol}({', '.join(at)})"
     if "'" in symbol and latex:
         symbol = f"{{{symbol}}}"
     return f"{symbol}_{{{subscript}}}" if latex else f"{symbol}_{subscript}"
@@ -192,8 +197,6 @@ def equations(flow: Flow, latex: bool) -> list[tuple[str, list[tuple[str, str]]]
     style, discrete = _style(latex), flow.rule.regime == "population"
     sections: dict[str, list[tuple[str, str]]] = {"Definitions": [], "Flow": []}
     for definition in flow.definitions:
-        if definition.name.split("_")[0] == "V" and "_bar" not in definition.name:
-            continue
         title = "Flow" if definition.name in RATES else "Definitions"
         for number, piece in enumerate(definition.pieces):
             right = style.total(piece)
@@ -231,19 +234,41 @@ def averages(flow: Flow, activation: Activation, latex: bool) -> list[tuple[str,
     return lines
 
 
+MEANINGS = (
+    ("C", r"$C$: covariance of the fields; $v$ its diagonal", "C: covariance of the fields; v its diagonal"),
+    ("TT", r"$T' = T + \delta^2 I$: overlap of one task's teacher (representation spread $\delta$)",
+     "T' = T + δ²·I: overlap of one task's teacher (representation spread δ)"),
+    ("U", r"$\overline{\hat u\hat u}$: second moment of $\hat u = (1, u)$ over tasks; $\overline{\hat u}$ its mean",
+     "⟨ûû⟩: second moment of û = (1, u) over tasks; ⟨û⟩ its mean"),
+    ("w_initial", r"$W$: heads are affine in the task, $w_k = \sum_x W_{k x}\hat u_x$; $\delta^0_x = 1$ for $x = 0$",
+     "W: heads are affine in the task, w_k = Σ_x W_kx û_x; δ⁰_x = 1 for x = 0"),
+    ("heads", r"$u_t$, $p_t$: heads and weights of the tasks averaged over",
+     "u_t, p_t: heads and weights of the tasks averaged over"),
+    ("S_finite", r"$S$: noise at finite support, averaged by cubature", "S: noise at finite support, averaged by cubature"),
+    ("gradient", r"$\mathcal G$: gradient of $\varepsilon$ with respect to $J$, in the rows of $(J, B)$",
+     "𝒢: gradient of ε with respect to J, in the rows of (J, B)"),
+    ("S", r"$S_{kl} = \langle c_k c_l\rangle$: noise of one example, $c_k = -\partial(\frac12\Delta^2)/\partial h_k$",
+     "S_kl = ⟨c_k c_l⟩: noise of one example, c_k = −∂(½Δ²)/∂h_k"),
+)  # fmt: skip
+"""What a page says of its symbols, for the tensors that it uses."""
+
+
 def preamble(flow: Flow, activation: Activation, latex: bool) -> list[str]:
     """What the letters mean: the model, the indices, the inputs."""
     letters = {str(i)[0] for d in flow.definitions for p in d.pieces
                for i in (*p.at, *p.summed(p.expression))}  # fmt: skip
     rows = [f"{names}: {meaning}" for names, meaning in LEGEND if set(names.split(", ")) & letters]
-    g = sympy.latex(activation.expression) if latex else str(activation.expression)
-    g = f"${g}$" if latex else g
+    used = {d.name for d in flow.definitions} | set(flow.program.inputs)
+    meanings = [tex if latex else plain for name, tex, plain in MEANINGS if name in used]
+    if not latex:
+        return [f"Activation g(x) = {activation.expression or activation.name}.",
+                "Residual Δ = Σ_a s_a g(x_a) + σν with s = (−w, u); loss ½Δ².", *rows, *meanings]  # fmt: skip
+    g = activation.name if activation.expression is None else f"${sympy.latex(activation.expression)}$"
     return [
-        f"Activation g(x) = {g}." if not latex else f"Activation $g(x)$ = {g}.",
-        "Residual Δ = Σ_a s_a g(x_a) + σν with s = (−w, u); loss ½Δ²; ∂ε/∂X is a hat on X."
-        if latex else
-        "Residual Δ = Σ_a s_a g(x_a) + σν with s = (−w, u); loss ½Δ².",
-        *rows,
+        f"Activation $g(x)$ = {g}.",
+        r"Residual $\Delta = \sum_a s_a g(x_a) + \sigma\nu$ with $s = (-w, u)$; loss $\frac12\Delta^2$; "
+        r"$\widehat{X} = \partial\varepsilon/\partial X$.",
+        *(_escape(row) for row in rows), *meanings,
     ]  # fmt: skip
 
 
@@ -261,7 +286,7 @@ def text(flow: Flow, activation: Activation, *, with_averages: bool = True) -> s
 def latex(flow: Flow, activation: Activation, *, with_averages: bool = True) -> str:
     """The page in LaTeX: paragraphs of aligned equations, for amsmath."""
     parts = [rf"\paragraph{{{flow.title}.}}", r"\begin{itemize}",
-             *(rf"\item {_escape(row)}" for row in preamble(flow, activation, True)), r"\end{itemize}"]  # fmt: skip
+             *(rf"\item {row}" for row in preamble(flow, activation, True)), r"\end{itemize}"]  # fmt: skip
     sections = equations(flow, True)
     if with_averages:
         sections.append(("Averages", averages(flow, activation, True)))
@@ -271,9 +296,7 @@ def latex(flow: Flow, activation: Activation, *, with_averages: bool = True) -> 
     return "\n".join(parts)
 
 
-_GREEK = {"Δ": r"$\Delta$", "Σ_a": r"$\sum_a$", "σν": r"$\sigma\nu$", "−": "$-$", "½Δ²": r"$\frac12\Delta^2$",
-          "½": r"$\frac12$", "²": "$^2$", "û": r"$\hat u$", "…": r"\dots{}", "∂ε/∂X": r"$\partial\varepsilon/\partial X$",
-          "s_a": "$s_a$", "x_a": "$x_a$"}  # fmt: skip
+_GREEK = {"û": r"$\hat u$", "…": r"\dots{}"}
 
 
 def _escape(row: str) -> str:
