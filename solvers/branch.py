@@ -45,6 +45,7 @@ class Special:
     unstable: tuple[int, int]
     critical: bool
     sentence: str
+    position: int
 
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers and text."""
@@ -52,6 +53,7 @@ class Special:
             "kind": self.kind, "parameter": self.parameter, "error": self.error,
             "multiplicity": self.multiplicity, "unstable": list(self.unstable),
             "critical": self.critical, "sentence": self.sentence,
+            "position": self.position,
         }  # fmt: skip
 
 
@@ -140,10 +142,14 @@ class Diagram(Sequence[Branch]):
             "error": (),
             "unstable": (),
         }
-        data: dict[str, Any] = {
-            name: (("point", *rest), np.concatenate([getattr(b, name) for b in self]))
-            for name, rest in dims.items()
-        } if len(self) else {}
+        data: dict[str, Any] = (
+            {
+                name: (("point", *rest), np.concatenate([getattr(b, name) for b in self]))
+                for name, rest in dims.items()
+            }
+            if len(self)
+            else {}
+        )
         if len(self):
             eigenvalues = np.concatenate([b.eigenvalues for b in self])
             data["eigenvalue_real"] = (("point", "mode"), eigenvalues.real)
@@ -196,7 +202,7 @@ def branch_of(steady: Steady, track: Track) -> Branch:
 def _row(steady: Steady, special: SpecialPoint) -> Special:
     words = WORDS[special.kind]
     if special.kind == "branch-point" and special.multiplicity > 1:
-        words += f" of a multiplet of {special.multiplicity} modes that symmetry makes cross together"
+        words += f" of {special.multiplicity} modes that symmetry makes cross together"
     if special.critical and special.kind != "unphysical":
         rate = steady.parameter == "rule.outer_rate"
         words += "; the critical learning rate" if rate else "; stability changes here"
@@ -205,5 +211,5 @@ def _row(steady: Steady, special: SpecialPoint) -> Special:
     error = steady.error(special.x, special.parameter)
     return Special(
         special.kind, special.parameter, error, special.multiplicity, special.unstable,
-        special.critical, text,
+        special.critical, text, special.position,
     )  # fmt: skip

@@ -69,7 +69,9 @@ def continue_all(
     for at, point in _starting_points(steady, window, starts, points, warnings):
         x = _coordinates(steady, point)
         if not contains(tracks, x, at):
-            tracks.append(with_special_points(both_ways(steady.problem, x, at, window, point.family)))
+            tracks.append(
+                with_special_points(both_ways(steady.problem, x, at, window, point.family))
+            )
     fresh: Sequence[Track] = tuple(tracks)
     for _ in range(generations):
         fresh = _switched(tracks, fresh, window)
@@ -149,5 +151,3 @@ def _message(branches: Sequence[Branch], window: Window, name: str) -> str:
         f"{len(branches)} branches of fixed points with {special} special points for {name} "
         f"from {window.low:g} to {window.high:g}."
     )
-
-

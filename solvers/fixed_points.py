@@ -199,9 +199,10 @@ def fixed_points(
     Newton's method with the exact Jacobian starts from aligned and symmetric ansätze, from networks
     drawn at finite dimension (``starts`` of them), from slow points of trajectories, and from
     states ``near``; fixed points already found are deflated. Points that a symmetry of the problem
-    carries into each other (permutations and, for odd g, sign flips of units) are one; roots whose C is no covariance are dropped. Of a continuous family one
-    point is kept for each error. Points where two learner units coincide exactly, while the least
-    difference between them would grow, are reached from no other state: ``coinciding`` lists them.
+    carries into each other (permutations and, for odd g, sign flips of units) are one; roots whose
+    C is no covariance are dropped. Of a continuous family one point is kept for each error. Points
+    where two learner units coincide exactly, while the least difference between them would grow,
+    are reached from no other state: ``coinciding`` lists them.
     """
     steady = Steady(experiment)
     problem, rate = steady.problem, _fastest_rate(experiment)
@@ -370,8 +371,8 @@ def _warnings(found: Sequence[FixedPoint], diverged: int) -> tuple[str, ...]:
     if families:
         largest = max(p.family for p in families)
         warnings.append(
-            f"{len(families)} of the fixed points belong to continuous families (of up to {largest} "
-            "dimensions): one point of each error is listed."
+            f"{len(families)} of the fixed points belong to continuous families (of up to "
+            f"{largest} dimensions): one point of each error is listed."
         )
     if found and diverged:
         warnings.append(f"{diverged} of the trajectories that were followed diverge.")

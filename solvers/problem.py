@@ -51,13 +51,14 @@ def _coincide(x: Array, other: Array, parameter: float) -> bool:
 class Problem:
     """F(x, λ) with its Jacobian, what is physical, and which symmetries it has.
 
-    ``residual`` and ``jacobian`` map (x (n,), λ) to F (n,) and ∂F/∂x (n, n); ``parameter_derivative``
-    to ∂(F/rate)/∂λ (central differences of fourth order if absent). ``margin`` is ≥ 0 where x is physical.
-    ``symmetries`` lists generators of the group that fixes x, ``equivalent`` tells whether a
-    symmetry maps one state onto another, ``subspace`` gives an orthonormal basis (n, d) of a linear
-    space that contains x and that the flow never leaves. ``rate`` (n,) are factors of F that may vanish at
-    some λ, and are divided out when zeros are sought. λ is confined to [``lower``, ``upper``]. In a ``discrete``
-    problem F is the increment of a map, x ← x + F.
+    ``residual`` and ``jacobian`` map (x (n,), λ) to F (n,) and ∂F/∂x (n, n), and
+    ``parameter_derivative`` to ∂(F/rate)/∂λ (central differences of fourth order if absent).
+    ``margin`` is ≥ 0 where x is physical. ``symmetries`` lists generators of the group that fixes
+    x, ``equivalent`` tells whether a symmetry maps one state onto another, ``subspace`` gives an
+    orthonormal basis (n, d) of a linear space that contains x and that the flow never leaves.
+    ``rate`` (n,) are factors of F that may vanish at some λ, and are divided out when zeros are
+    sought. λ is confined to [``lower``, ``upper``]. In a ``discrete`` problem F is the increment of
+    a map, x ← x + F.
     """
 
     residual: Callable[[Array, float], Array]

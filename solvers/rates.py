@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -11,10 +12,11 @@ from scipy.optimize import minimize_scalar
 from solvers.arclength import Steps
 from solvers.errors import ExperimentError
 from solvers.fixed_points import FixedPoint
+from solvers.problem import Spectrum
 from solvers.results import NumericalFailure
 from solvers.special_points import special_points
 from solvers.steady import Steady
-from solvers.track import Point, Track, Window, both_ways, state_at
+from solvers.track import Track, Window, both_ways, state_at
 
 NEUTRAL = 1e-9
 """Modes with growth below this share of the largest eigenvalue are neutral, not slow."""
@@ -34,8 +36,8 @@ def critical_rate(
     """The largest value of ``parameter`` at which the fixed point is stable, by continuation.
 
     The branch is followed upwards from a stable fixed point to where it first loses stability or
-    turns back at a fold, downwards from an unstable one. ``largest`` bounds the search (default: 100
-    times the value, at least 100).
+    turns back at a fold, downwards from an unstable one. ``largest`` bounds the search (default:
+    100 times the value, at least 100).
 
     Raises:
         NumericalFailure: the point is stable up to ``largest``, or at no smaller value.
@@ -55,7 +57,7 @@ def critical_rate(
     )
 
 
-def _growing_windows(steady: Steady, point: FixedPoint, low: float, high: float):  # noqa: ANN202
+def _growing_windows(steady: Steady, point: FixedPoint, low: float, high: float) -> Iterator[Track]:
     """The branch over ranges that grow from the point's own value to the whole window."""
     start, width = steady.value, max(abs(steady.value), 0.1)
     limit = max(high - start, start - low)
@@ -89,8 +91,9 @@ def optimal_rate(
 ) -> Optimum:
     """The value of ``parameter`` at which the slowest mode of the fixed point decays fastest.
 
-    Decay is per unit of time (α, or steps of a map); modes that are neutral whatever the rate do not
-    count. Sought between the lower limit of the parameter and the critical rate, or ``largest``.
+    Decay is per unit of time (α, or steps of a map); modes that are neutral whatever the rate do
+    not count. Sought between the lower limit of the parameter and the critical rate, or
+    ``largest``.
 
     Raises:
         ExperimentError: the fixed point is unstable.
@@ -107,20 +110,21 @@ def optimal_rate(
     x = fixed_point.y[steady.free]
     track = both_ways(steady.problem, x, steady.value, window, fixed_point.family)
 
-    def decay(point: Point) -> float:
-        growth = steady.problem.growth(point.eigenvalues)
-        moving = np.abs(point.eigenvalues) > NEUTRAL * np.abs(point.eigenvalues).max()
-        return float(-growth[moving].max()) if moving.any() else 0.0
+    sizes = np.abs(fixed_point.eigenvalues)
+    neutral = int((sizes <= NEUTRAL * sizes.max()).sum())
+
+    def decay(eigenvalues: Spectrum) -> float:
+        growth = steady.problem.growth(eigenvalues)
+        moving = np.argsort(np.abs(eigenvalues))[neutral:]
+        return float(-growth[moving].max(initial=-np.inf))
 
     def slowest(value: float) -> float:
         states = state_at(track, value)
         if not states:
             return 0.0
-        J = steady.problem.jacobian(states[0], value)
-        eigenvalues = steady.problem.spectrum(J)
-        return -decay(Point(value, states[0], eigenvalues, 0, 0.0, track.points[0].node))
+        return -decay(steady.problem.spectrum(steady.problem.jacobian(states[0], value)))
 
-    best = int(np.argmax([decay(p) for p in track.points]))
+    best = int(np.argmax([decay(p.eigenvalues) for p in track.points]))
     values = track.parameters
     ends = sorted((values[max(best - 1, 0)], values[min(best + 1, len(values) - 1)]))
     found = minimize_scalar(slowest, bounds=ends, method="bounded", options={"xatol": 1e-10})

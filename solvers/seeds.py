@@ -1,4 +1,4 @@
-"""Where the search for fixed points starts: ansätze, finite-N draws, slow points of trajectories."""
+"""Where the search for fixed points starts: ansätze, finite-N draws, slow points of paths."""
 
 from __future__ import annotations
 
@@ -29,9 +29,7 @@ def structured(steady: Steady, value: float, rng: np.random.Generator) -> Iterat
     rows = _patterns(M)
     first = [tuple(1 + np.arange(K) % M), (0,) * K, (M + 1,) * K]
     first += [
-        tuple([*range(1, r + 1), *[rest] * (K - r)])
-        for r in range(1, min(K, M))
-        for rest in (0, M + 1, r)
+        (*range(1, r + 1), *[rest] * (K - r)) for r in range(1, min(K, M)) for rest in (0, M + 1, r)
     ]
     count = 1.0
     for i in range(K):
@@ -60,7 +58,7 @@ def drawn(steady: Steady, value: float, rng: np.random.Generator, count: int) ->
 def slow_points(
     problem: Problem, starts: list[Array], value: float, time: float
 ) -> tuple[list[Array], int]:
-    """The points of trajectories from ``starts`` where the flow is slowest, and how many diverge."""
+    """The slowest points of the trajectories from ``starts``, and how many of these diverge."""
     found, diverged = [], 0
     for start in starts:
         path = _trajectory(problem, start, value, time)

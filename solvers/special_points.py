@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,25 +16,30 @@ from solvers.track import EDGE, Point, Sheet, SpecialPoint, Track
 
 Array = NDArray[np.float64]
 
-TOGETHER = 1e-7
+REACH = 1e-3
+"""Distance of the points from which a crossing is interpolated, relative to 1 + max|X|."""
+TOGETHER = 1e-6
 """Crossings closer than this share of a step happen together."""
 
 
 def with_special_points(track: Track) -> Track:
-    """The branch with its special points, in order; the part beyond physicality is cut off."""
-    found: list[SpecialPoint] = []
-    points = list(track.points)
-    for i, (a, b) in enumerate(zip(track.points, track.points[1:], strict=False)):
-        between = special_points(track.sheet, a, b)
-        found += [replace(s, position=i + s.position) for s in between]
-    first = 1 if len(points) > 1 and points[0].margin < EDGE else 0
-    last = len(points) - (1 if len(points) > 1 and points[-1].margin < EDGE else 0)
-    found = [replace(s, position=s.position - first) for s in found]
-    return replace(track, points=tuple(points[first:last]), special_points=tuple(found))
+    """The branch with its special points, which stand among its points; no unphysical ends."""
+    specials: list[SpecialPoint] = []
+    points: list[Point] = []
+    for a, b in pairwise(track.points):
+        if a.margin >= EDGE:
+            points.append(a)
+        for special in special_points(track.sheet, a, b):
+            specials.append(replace(special, position=len(points)))
+            point = track.sheet.point(special.node)
+            points.append(replace(point, unstable=min(special.unstable)))
+    if track.points[-1].margin >= EDGE or len(track.points) == 1:
+        points.append(track.points[-1])
+    return replace(track, points=tuple(points), special_points=tuple(specials))
 
 
 def special_points(field: Sheet, a: Point, b: Point) -> list[SpecialPoint]:
-    """What happens between two successive points, in order; positions from 0 (a) to 1 (b)."""
+    """What happens between two successive points, in order."""
     length = float(np.linalg.norm(b.node.X - a.node.X))
     length = float((b.node.X - a.node.X) @ a.node.tangent) or length
 
@@ -54,7 +60,7 @@ def special_points(field: Sheet, a: Point, b: Point) -> list[SpecialPoint]:
         fold = locate(lambda p: float(p.node.tangent[-1]))
         if fold is not None:
             found.append((fold[0], _special("fold", fold[1], 1, (a.unstable, b.unstable))))
-    for h, point, modes in _crossings(field, a, b, locate, length):
+    for h, point, modes in _crossings(field, a, b, locate, at, length):
         if fold is not None and abs(h - fold[0]) < 1e-3 * length and modes == 1:
             continue
         kind = _kind(field, point)
@@ -65,28 +71,26 @@ def special_points(field: Sheet, a: Point, b: Point) -> list[SpecialPoint]:
         if edge is not None:
             found.append((edge[0], _special("unphysical", edge[1], 0, (a.unstable, b.unstable))))
     found.sort(key=lambda item: item[0])
-    return _count(found, a.unstable, b.unstable, length)
+    return _count(found, a.unstable, b.unstable)
 
 
 def _special(kind: str, point: Point, modes: int, unstable: tuple[int, int]) -> SpecialPoint:
     return SpecialPoint(kind, point.parameter, point.x, modes, unstable, point.node)
 
 
-def _count(
-    found: list[tuple[float, SpecialPoint]], before: int, after: int, length: float
-) -> list[SpecialPoint]:
+def _count(found: list[tuple[float, SpecialPoint]], before: int, after: int) -> list[SpecialPoint]:
     """The special points with the unstable counts on their two sides."""
     up = 1 if after > before else -1
     result, count = [], before
     changing = [s for _, s in found if s.kind != "unphysical"]
     total = sum(s.multiplicity for s in changing)
-    for h, special in found:
+    for _, special in found:
         step = up * special.multiplicity if total == abs(after - before) else 0
         if special.kind == "unphysical":
             step = 0
         elif len(changing) == 1:
             step = after - before
-        result.append(replace(special, unstable=(count, count + step), position=h / length))
+        result.append(replace(special, unstable=(count, count + step)))
         count += step
     return result
 
@@ -96,15 +100,21 @@ def _crossings(
     a: Point,
     b: Point,
     locate: Callable[[Callable[[Point], float]], tuple[float, Point] | None],
+    at: Callable[[float], Point | None],
     length: float,
 ) -> list[tuple[float, Point, int]]:
     """The places where modes change stability: (arclength, point, number of modes)."""
     low, high = sorted((a.unstable, b.unstable))
     found: list[tuple[float, Point, int]] = []
     for index in range(low, high):
-        crossing = locate(lambda p, i=index: float(_ordered(field, p.eigenvalues)[i]))
+
+        def test(point: Point, i: int = index) -> float:
+            return float(_ordered(field, point.eigenvalues)[i])
+
+        crossing = locate(test)
         if crossing is None:
             continue
+        crossing = _interpolated(field, test, at, crossing, length)
         for j, (h, point, modes) in enumerate(found):
             if abs(h - crossing[0]) < TOGETHER * length:
                 found[j] = (h, point, modes + 1)
@@ -157,6 +167,45 @@ def _locate(
         return None
     point = seen.get(h) or at(h)
     return None if point is None else (h, point)
+
+
+def _interpolated(
+    field: Sheet,
+    test: Callable[[Point], float],
+    at: Callable[[float], Point | None],
+    crossing: tuple[float, Point],
+    length: float,
+) -> tuple[float, Point]:
+    """The crossing from a polynomial through points at some distance on both sides.
+
+    Where a mode of the branch's own symmetry crosses, the equations are singular at the point
+    itself and leave the square root of rounding; at a distance they do not. Unchanged if the
+    test function is not smooth there.
+    """
+    h, rough = crossing
+    width = min(length / 2, REACH * (1 + float(np.abs(rough.node.X).max())))
+    offsets = np.array([-1.0, -0.7, -0.3, 0.3, 0.7, 1.0])
+    points = [at(h + width * offset) for offset in offsets]
+    if any(p is None for p in points):
+        return crossing
+    near = [p for p in points if p is not None]
+    fit = np.polynomial.polynomial.polyfit
+    values = np.array([test(p) for p in near])
+    smooth = np.polynomial.polynomial.polyval(offsets, fit(offsets, values, 4))
+    coefficients = fit(offsets, values, 5)
+    roots = np.polynomial.polynomial.polyroots(coefficients)
+    real = roots.real[(np.abs(roots.imag) < 1e-9) & (np.abs(roots) < 0.5)]
+    if len(real) != 1 or np.abs(smooth - values).max() > 1e-5 * np.abs(values).max():
+        return crossing
+
+    def value(rows: list[Array]) -> Array:
+        return np.polynomial.polynomial.polyval(real[0], fit(offsets, np.array(rows), 5))
+
+    tangent = value([p.node.tangent for p in near])
+    node = replace(
+        rough.node, X=value([p.node.X for p in near]), tangent=tangent / np.linalg.norm(tangent)
+    )
+    return h + width * float(real[0]), field.point(node)
 
 
 class _NoPoint(ArithmeticError):

@@ -102,12 +102,10 @@ class Steady:
         return experiment.layout.unpack(experiment.initial_state())[2]
 
     def _interpolated(self, base: Parameters) -> Callable[[float], tuple[Parameters, Array]]:
-        low, high = self.limits
         width = max(abs(self.value), 1.0)
-        nodes = np.clip(self.value + width * np.linspace(-0.5, 0.5, DEGREE + 2), low, high)
-        nodes = np.unique(nodes)
-        assert self.parameter is not None
-        sampled = [self.experiment.replace(**{self.parameter: float(v)}) for v in nodes]
+        first = min(max(self.value - width / 2, self.limits[0]), self.limits[1] - width)
+        nodes = first + width * np.linspace(0, 1, DEGREE + 2)
+        sampled = [self.experiment.replace(**{str(self.parameter): float(v)}) for v in nodes]
         values = [{**e.parameters, "_head": self._head(e)} for e in sampled]
         base = {**base, "_head": self._head(self.experiment)}
         polynomials = {}

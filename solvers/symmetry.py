@@ -20,7 +20,7 @@ TOLERANCE = 1e-6
 
 @dataclass(frozen=True)
 class Relabelling:
-    """Unit v (learners first, then teachers) is carried to ``image[v]`` with the sign ``sign[v]``."""
+    """Unit v (learners first, then teachers) goes to ``image[v]`` with the sign ``sign[v]``."""
 
     image: tuple[int, ...]
     sign: tuple[int, ...]
@@ -31,8 +31,8 @@ class Units:
     """What distinguishes the units apart from the state: the head, the teacher and the tasks.
 
     ``fixed`` (K+M, K+M, f) holds every matrix between units that a relabelling must preserve, and
-    ``marks`` (K+M, g) every vector (the head if it does not learn, u0). ``heads`` (t, M) is a finite
-    task set, preserved as a set. ``signs`` tells whether a sign flip is a symmetry (odd g).
+    ``marks`` (K+M, g) every vector (the head if it does not learn, u0). ``heads`` (t, M) is a
+    finite task set, preserved as a set. ``signs`` tells whether a sign flip is a symmetry (odd g).
     """
 
     layout: Layout
@@ -60,7 +60,7 @@ class Units:
         start: Sequence[tuple[int, int, int]] = (),
         teachers: bool | None = None,
     ) -> Relabelling | None:
-        """A relabelling that carries y to ``other``, given the images (unit, image, sign) in ``start``.
+        """A relabelling that carries y to ``other``; ``start`` prescribes (unit, image, sign).
 
         None if there is none. ``teachers`` False keeps the teacher units in place.
         """
@@ -170,7 +170,7 @@ class Units:
 def describe(units: Units, y: Array) -> str:
     """The residual symmetry group in words, e.g. "S2 of learner units × S2 of teacher units"."""
     K, n = units.layout.hidden, units.layout.hidden + units.layout.teacher_hidden
-    order, generators = units.isotropy(y)
+    order = units.isotropy(y)[0]
     if order == 1:
         return "none"
     unsigned = replace_signs(units)

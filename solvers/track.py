@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,9 +34,10 @@ class Point:
 class SpecialPoint:
     """Where the character of a branch changes.
 
-    ``kind``: "fold", "branch-point", "hopf", "period-doubling", "neimark-sacker" or "unphysical" (end
-    of physicality). ``multiplicity`` counts the modes that cross together; ``unstable`` the unstable
-    modes before and after, in the direction of the branch. ``critical``: stability is lost or won.
+    ``kind``: "fold", "branch-point", "hopf", "period-doubling", "neimark-sacker" or "unphysical"
+    (end of physicality). ``multiplicity`` counts the modes that cross together; ``unstable`` the
+    unstable modes before and after, in the direction of the branch; ``position`` is its place among
+    the points of the branch.
     """
 
     kind: str
@@ -45,7 +46,7 @@ class SpecialPoint:
     multiplicity: int
     unstable: tuple[int, int]
     node: Node
-    position: float = 0.0
+    position: int = 0
 
     @property
     def critical(self) -> bool:
@@ -133,7 +134,7 @@ class Window:
 
     low: float
     high: float
-    steps: Steps = Steps()
+    steps: Steps = field(default_factory=Steps)
 
     @property
     def unit(self) -> float:

@@ -1,0 +1,55 @@
+"""``macrodyn fixed-points``: where learning can settle or linger."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from solvers import store
+from solvers.cli import common
+
+if TYPE_CHECKING:
+    from solvers.fixed_points import FixedPoints
+
+NAMED_MODES = 3
+"""Modes that are named for each point."""
+
+
+def fixed_points(
+    source: common.Source,
+    set: common.Set = None,
+    out: common.Out = None,
+    json: common.Json = False,
+    quiet: common.Quiet = False,
+) -> None:
+    """Find all physical fixed points, with spectra, symmetry and the leading modes."""
+    experiment = common.experiment(source, set)
+    folder = common.destination(out) if out else None
+    from solvers.fixed_points import fixed_points as search
+
+    found = search(experiment)
+    if folder:
+        store.save(found.dataset, folder / "fixed-points.nc", experiment)
+        if found:
+            common.save_figure(found.plot(), folder / "fixed-points")
+    common.warn(found.warnings, quiet)
+    if json:
+        common.show_json(found.to_dict())
+    elif not quiet:
+        _summarise(found)
+        if folder:
+            common.echo(f"files      {folder}")
+
+
+def _summarise(found: FixedPoints) -> None:
+    common.echo(found.message)
+    for number, point in enumerate(found, 1):
+        common.echo(f"\n{number}. {point.sentence}")
+        common.echo(f"   Q {_rows(point.Q.tolist())}\n   R {_rows(point.R.tolist())}")
+        for mode in point.modes[:NAMED_MODES]:
+            common.echo(f"   {mode}")
+
+
+def _rows(value: object) -> str:
+    if isinstance(value, list):
+        return "[" + ", ".join(_rows(item) for item in value) + "]"
+    return f"{value:.5g}"

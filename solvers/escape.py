@@ -1,0 +1,282 @@
+"""Escape from a plateau: predicted from the fixed point it lingers at, and measured."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.integrate import solve_ivp
+from scipy.linalg import expm
+from scipy.optimize import brentq
+
+from solvers import states
+from solvers.errors import ExperimentError
+from solvers.fixed_points import FixedPoint, fixed_point_near
+from solvers.plateau import ESCAPED
+from solvers.results import NumericalFailure, Plateau, Trajectory
+from solvers.steady import Steady
+
+if TYPE_CHECKING:
+    from solvers.experiment import Experiment
+
+Array = NDArray[np.float64]
+
+LINEAR = 1e-3
+"""Deviations below this share of the fixed point's largest overlap follow the linearised flow."""
+
+
+@dataclass(frozen=True)
+class Escape:
+    """How long a start near an unstable fixed point stays there.
+
+    ``predicted`` is the time until the specialization exceeds 0.3: ``linear`` of it by the
+    linearised flow, until the deviation from the fixed point has grown to ``LINEAR``, and the
+    rest, which is the same for every smaller start, by the flow. ``rate`` is the growth rate of
+    the leading mode and ``amplitude`` the initial deviation along it. ``uncertainty`` is the
+    change of the prediction when the linear stage ends at half the deviation. ``linearised`` is
+    the time by the linearised flow alone. ``measured`` and ``relative_error`` compare with a
+    trajectory, if there is one.
+    """
+
+    predicted: float
+    linear: float
+    rate: float
+    amplitude: float
+    uncertainty: float
+    linearised: float
+    measured: float | None = None
+
+    @property
+    def relative_error(self) -> float | None:
+        """(predicted − measured)/measured."""
+        return None if self.measured is None else self.predicted / self.measured - 1
+
+
+@dataclass(frozen=True)
+class Lingering:
+    """A plateau of a trajectory with the fixed point it lingers at, and the escape from there.
+
+    ``distance`` is the largest difference of an overlap at the slowest point of the plateau.
+    """
+
+    plateau: Plateau
+    fixed_point: FixedPoint
+    distance: float
+    escape: Escape | None
+
+
+def predict_escape(point: FixedPoint, Q: Array, R: Array, w: Array) -> Escape:
+    """The escape from an unstable fixed point, started at (Q, R, w) near it.
+
+    Raises:
+        ExperimentError: the fixed point is stable, or the start has no part along a growing mode.
+    """
+    if point.stable:
+        raise ExperimentError("a stable fixed point is not escaped from")
+    steady = Steady(point.experiment)
+    deviation = steady.experiment.layout.pack(Q, R, w)[steady.free] - point.x
+    J = steady.problem.jacobian(point.x, 0.0)
+    rate, amplitude = _leading(J, deviation)
+    if amplitude < 1e-14 * (1 + np.abs(point.x).max()):
+        raise ExperimentError("the start has no part along a growing mode: it never escapes")
+    scale = LINEAR * float(np.abs(point.x).max())
+    times = [_two_stages(steady, point, J, deviation, level) for level in (scale, scale / 2)]
+    (linear, rest), (other_linear, other_rest) = times
+    predicted = linear + rest
+    uncertainty = abs(other_linear + other_rest - predicted)
+    alone = _linearised(steady, point, J, deviation, rate)
+    return Escape(predicted, linear, rate, amplitude, uncertainty, alone)
+
+
+def _leading(J: Array, deviation: Array) -> tuple[float, float]:
+    """Growth rate of the leading mode, and the size of the deviation's part in growing modes."""
+    values, vectors = np.linalg.eig(J)
+    growing = values.real > 1e-10 * np.abs(values).max()
+    parts = np.linalg.lstsq(vectors, deviation.astype(complex), rcond=None)[0]
+    part = (vectors[:, growing] @ parts[growing]).real
+    return float(values.real.max()), float(np.abs(part).max(initial=0.0))
+
+
+def _two_stages(
+    steady: Steady, point: FixedPoint, J: Array, deviation: Array, level: float
+) -> tuple[float, float]:
+    """Time of the linear stage, up to a deviation of ``level``, and of the stage that follows."""
+    rate = float(np.linalg.eigvals(J).real.max())
+
+    def grown(time: float) -> Array:
+        return expm(J * time) @ deviation
+
+    size = float(np.abs(deviation).max())
+    linear = 0.0
+    if size < level:
+        excess: Callable[[float], float] = lambda t: np.log(np.abs(grown(t)).max() / level)  # noqa: E731
+        upper = np.log(level / size) / rate + 1 / rate
+        while excess(upper) < 0:
+            upper += 2 / rate
+        linear = float(brentq(excess, 0.0, upper, xtol=1e-10 * upper))
+    return linear, _passage(steady, point.x + grown(linear), rate)
+
+
+def _specialization(steady: Steady, x: Array) -> float:
+    experiment = steady.experiment
+    Q, R, _ = experiment.layout.unpack(steady.state(x, 0.0))
+    fields = states.fields(Q, R, experiment.parameters, experiment.layout)
+    return states.specialization(*fields) or 0.0
+
+
+def _linearised(
+    steady: Steady, point: FixedPoint, J: Array, deviation: Array, rate: float
+) -> float:
+    """Time until the specialization of the linearised flow exceeds 0.3; infinity if never."""
+    step = 0.25 / rate
+    forward = expm(J * step)
+    for count in range(400):
+        if _specialization(steady, point.x + forward @ deviation) > ESCAPED:
+            start = deviation
+            excess: Callable[[float], float] = (  # noqa: E731
+                lambda t: _specialization(steady, point.x + expm(J * t) @ start) - ESCAPED  # noqa: B023
+            )
+            within = float(brentq(excess, 0.0, step)) if excess(0.0) < 0 else 0.0
+            return count * step + within
+        deviation = forward @ deviation
+    return np.inf
+
+
+def _passage(steady: Steady, start: Array, rate: float) -> float:
+    """Time that the flow takes from ``start`` to a specialization of 0.3."""
+
+    def excess(_: float, x: Array) -> float:
+        return _specialization(steady, x) - ESCAPED
+
+    excess.terminal = True  # type: ignore[attr-defined]
+    if excess(0.0, start) >= 0:
+        return 0.0
+    solution = solve_ivp(
+        lambda _, x: steady.problem.residual(x, 0.0),
+        (0.0, 200 / rate),
+        start,
+        method="DOP853",
+        events=excess,
+        rtol=1e-9,
+        atol=1e-13,
+    )
+    if solution.status != 1:
+        raise NumericalFailure(
+            "The flow does not specialise after leaving the fixed point: no escape time exists.",
+            solution,
+        )
+    return float(solution.t_events[0][0])
+
+
+def lingering(trajectory: Trajectory) -> tuple[Lingering, ...]:
+    """For each plateau of a trajectory, the fixed point it lingers at and the escape from it.
+
+    The fixed point is reached by Newton's method from the slowest stored point of the plateau. The
+    prediction propagates the linearised flow from there; it is None at a stable fixed point, after
+    the escape, and for maps. Plateaus without a fixed point nearby are left out.
+    """
+    experiment, found = trajectory.experiment, []
+    states_along = experiment.layout.pack(trajectory.Q, trajectory.R, trajectory.w)
+    p = experiment.parameters
+    for plateau in trajectory.plateaus:
+        inside = (trajectory.time >= plateau.start) & (trajectory.time <= plateau.end)
+        indices = np.flatnonzero(inside)
+        if not len(indices):
+            continue
+        speeds = [np.abs(experiment.compiled.rhs(states_along[i], p)).max() for i in indices]
+        slowest = int(indices[int(np.argmin(speeds))])
+        start = trajectory.Q[slowest], trajectory.R[slowest], trajectory.w[slowest]
+        try:
+            point = fixed_point_near(experiment, *start)
+        except NumericalFailure:
+            continue
+        distance = float(np.abs(point.y - states_along[slowest]).max())
+        found.append(
+            Lingering(plateau, point, distance, _compare(trajectory, point, start, slowest))
+        )
+    return tuple(found)
+
+
+def _compare(
+    trajectory: Trajectory, point: FixedPoint, start: tuple[Array, Array, Array], index: int
+) -> Escape | None:
+    reached = trajectory.escape_time
+    if point.stable or reached is None or reached <= trajectory.time[index]:
+        return None
+    if trajectory.experiment.rule.regime == "population":
+        return None
+    try:
+        escape = predict_escape(point, *start)
+    except (ExperimentError, NumericalFailure):
+        return None
+    since = float(trajectory.time[index])
+    return replace(
+        escape,
+        predicted=escape.predicted + since,
+        linearised=escape.linearised + since,
+        measured=reached,
+    )
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """Mean escape times at several dimensions N, and their slope against ln N.
+
+    ``times`` (dimensions, runs), NaN where a run did not escape; ``slope`` is the fitted one,
+    ``theory`` = 1/(2λ) with λ the growth rate of the leading mode: an initial asymmetry of order
+    N^(−1/2) has to grow to O(1).
+    """
+
+    dimensions: NDArray[np.intp]
+    times: Array
+    slope: float
+    slope_error: float
+    theory: float
+
+
+def escape_against_dimension(
+    experiment: Experiment, dimensions: Sequence[int], runs: int = 10, seed: int = 0
+) -> Scaling:
+    """Escape times of the flow from starts drawn as of dimension N, against ln N.
+
+    ``experiment`` needs ``initial.random``; its dimension and seed are replaced.
+
+    Raises:
+        ExperimentError: the starts are not drawn at random.
+        NumericalFailure: fewer than two dimensions have a run that escapes from a plateau.
+    """
+    from solvers.integrate import integrate
+
+    if experiment.initial.random is None:
+        raise ExperimentError("escape against N needs random starts: give initial.random")
+    times = np.full((len(dimensions), runs), np.nan)
+    rates: list[float] = []
+    for i, dimension in enumerate(dimensions):
+        for run in range(runs):
+            start = {"initial.random.dimension": int(dimension), "initial.random.seed": seed + run}
+            trajectory = integrate(experiment.replace(**start), throw=False)
+            if trajectory.escape_time is not None:
+                times[i, run] = trajectory.escape_time
+            if not rates:
+                found = lingering(trajectory)
+                rates += [f.escape.rate for f in found if f.escape is not None]
+    mean = (
+        np.nanmean(times, axis=1) if np.isfinite(times).any() else np.full(len(dimensions), np.nan)
+    )
+    good = np.isfinite(mean)
+    if good.sum() < 2 or not rates:
+        raise NumericalFailure("Too few runs escape from a plateau: raise integrate.time.", times)
+    logs = np.log(np.asarray(dimensions, float))[good]
+    centred = logs - logs.mean()
+    weights = centred / (centred @ centred)
+    spread = np.nanstd(times, axis=1, ddof=1)[good] / np.sqrt(np.isfinite(times).sum(1)[good])
+    return Scaling(
+        np.asarray(dimensions),
+        times,
+        float(weights @ mean[good]),
+        float(np.sqrt(weights**2 @ spread**2)),
+        1 / (2 * rates[-1]),
+    )

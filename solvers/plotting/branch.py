@@ -1,0 +1,122 @@
+"""The bifurcation diagram: branches of fixed points, where stability is seen at a glance."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from numpy.typing import NDArray
+
+from solvers.plotting import style
+
+if TYPE_CHECKING:
+    from solvers.branch import Branch, Diagram
+
+Array = NDArray[np.float64]
+Ordinate = Callable[["Branch"], Array]
+
+MARKS = {
+    "fold": ("s", "fold"),
+    "branch-point": ("D", "branch point"),
+    "hopf": ("*", "Hopf point"),
+    "period-doubling": ("P", "period doubling"),
+    "neimark-sacker": ("*", "Neimark-Sacker point"),
+    "unphysical": ("x", "end of physicality"),
+}
+SYMBOLS = {
+    "rule.outer_rate": r"outer rate $\eta_J$",
+    "rule.inner_rate": r"inner rate $\eta_\mathrm{in}$",
+    "rule.head_rate": r"head rate $\eta_w$",
+    "rule.weight_decay": r"weight decay $\kappa$",
+    "rule.support": r"support $P$",
+    "tasks.head_covariance": r"task diversity $\Sigma_u$",
+    "tasks.head_mean": r"head mean $u_0$",
+    "tasks.label_noise": r"label noise $\sigma$",
+    "tasks.representation_spread": r"representation spread $\delta$",
+}
+ZERO = 1e-12
+
+
+def error(branch: Branch) -> Array:
+    """ε along the branch; what is rounding counts as 0."""
+    return np.where(branch.error < ZERO, 0.0, branch.error)
+
+
+def norm(branch: Branch) -> Array:
+    """The mean of Q_kk along the branch."""
+    blocks = branch.Q.sum(axis=1) if branch.Q.ndim == 4 else branch.Q
+    return np.trace(blocks, axis1=1, axis2=2) / blocks.shape[-1]
+
+
+def diagram_figure(diagram: Diagram) -> Figure:
+    """ε and the mean norm of the learner units against the parameter, above each other."""
+    with style.house_style():
+        figure = style.new_figure(height=6.2)
+        upper, lower = figure.subplots(2, 1, sharex=True)
+        bifurcation_diagram(diagram, upper, error)
+        bifurcation_diagram(diagram, lower, norm)
+        upper.set_ylabel(r"error $\epsilon$")
+        lower.set_ylabel(r"mean norm $Q_{kk}$")
+        lower.set_xlabel(SYMBOLS.get(diagram.name, diagram.name))
+        for axes, letter in ((upper, "a"), (lower, "b")):
+            style.panel_letter(axes, letter)
+        upper.legend(handles=_legend(diagram), loc="best")
+        style.title(figure, "Fixed points and their stability", diagram.message)
+    return figure
+
+
+def bifurcation_diagram(diagram: Diagram, axes: Axes, ordinate: Ordinate = error) -> Axes:
+    """Stable parts full and thick, unstable parts dashed and thin; one colour a branch."""
+    heights = []
+    for number, branch in enumerate(diagram):
+        values, shade = ordinate(branch), style.colour(number)
+        heights.append(values)
+        for piece, stable in _pieces(branch):
+            axes.plot(
+                branch.parameter[piece], values[piece], color=shade,
+                lw=2.4 if stable else 1.1, ls="-" if stable else (0, (4, 2)),
+                solid_capstyle="butt",
+            )  # fmt: skip
+        for special in branch.special_points:
+            marker = MARKS[special.kind][0]
+            axes.plot(
+                special.parameter, values[special.position], marker=marker, ms=6, mfc="white",
+                mec=style.INK, mew=1.1, zorder=5, ls="none",
+            )  # fmt: skip
+    if heights:
+        _limit(axes, np.concatenate(heights))
+    return axes
+
+
+def _limit(axes: Axes, values: Array) -> None:
+    """A logarithmic axis where a branch grows beyond all bounds."""
+    if 0 < values.min() < values.max() / 30:
+        axes.set_yscale("log")
+
+
+def _pieces(branch: Branch) -> Iterator[tuple[slice, bool]]:
+    """The parts of one stability, each drawn up to the first point of the next."""
+    stable = branch.unstable == 0
+    edges = [0, *(np.flatnonzero(np.diff(stable)) + 1).tolist(), len(stable)]
+    for first, last in pairwise(edges):
+        yield slice(first, min(last + 1, len(stable))), bool(stable[first])
+
+
+def _legend(diagram: Diagram) -> list[Line2D]:
+    handles = [
+        Line2D([], [], color=style.INK, lw=2.4, label="stable"),
+        Line2D([], [], color=style.INK, lw=1.1, ls=(0, (4, 2)), label="unstable"),
+    ]
+    kinds = {special.kind for branch in diagram for special in branch.special_points}
+    for kind in MARKS:
+        if kind in kinds:
+            marker, label = MARKS[kind]
+            handles.append(
+                Line2D([], [], marker=marker, mfc="white", mec=style.INK, ls="none", label=label)
+            )
+    return handles
