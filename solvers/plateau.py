@@ -38,9 +38,9 @@ RESOLVED = 1e-13
 def resolved(errors: Array, rtol: float = 0.0) -> int:
     """How many of the errors (n,) come before the first that is no more than rounding.
 
-    An integration to a relative tolerance rtol leaves an error of the order of rtol² behind.
+    States good to 10² × rtol leave an error of the order of (10² rtol)² behind.
     """
-    floor = max(RESOLVED, 10 * rtol**2) * np.nanmax(errors, initial=0.0)
+    floor = max(RESOLVED, (100 * rtol) ** 2) * np.nanmax(errors, initial=0.0)
     lost = np.flatnonzero(~(errors > floor))
     return int(lost[0]) if lost.size else len(errors)
 
