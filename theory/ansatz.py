@@ -59,7 +59,10 @@ class Ansatz:
 SITE_SYMMETRIC = Ansatz("site-symmetric", (("h", "site"),), (("b", "site"),), (("site", K),))
 """K = M: Q_kl = Q or C, R_kn = R or S, for k = l, n or not (Saad & Solla 1995)."""
 SPECIALISED = Ansatz(
-    "specialised", (("h", "site"), ("x", "extra")), (("b", "site"),), (("site", M), ("extra", K - M))
+    "specialised",
+    (("h", "site"), ("x", "extra")),
+    (("b", "site"),),
+    (("site", M), ("extra", K - M)),
 )
 """K > M: M learner units with a teacher unit of their own, K − M further ones alike."""
 SYMMETRIC = Ansatz("symmetric", (("h", "unit"),), (("b", "site"),), (("unit", K), ("site", M)))
@@ -86,7 +89,7 @@ class Reduction:
     activation: Activation
     scalars: dict[Symbol, Expr] = field(default_factory=dict)
     state: dict[Symbol, Expr] = field(default_factory=dict)
-    error: Expr = sympy.Integer(0)
+    error: Expr = field(default=sympy.S.Zero)
 
     def explicit(self, expression: Expr) -> Expr:
         """The expression in the state and the parameters alone."""

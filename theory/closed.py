@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import lru_cache
+from functools import cache
 
 import sympy
 from sympy import Expr, Symbol
@@ -16,9 +16,11 @@ from theory.symbols import X
 FOUR_POINT = ((1,), (1,), (0,), (0,))
 
 
-@lru_cache(maxsize=None)
-def _form(signature: tuple[tuple[int, ...], ...], activation: Activation) -> tuple[tuple[Symbol, ...], Expr] | None:
-    """Closed form of an average over the entries of a symbolic covariance; None if there is none."""
+@cache
+def _form(
+    signature: tuple[tuple[int, ...], ...], activation: Activation
+) -> tuple[tuple[Symbol, ...], Expr] | None:
+    """Closed form of an average in the entries of a covariance; None if there is none."""
     n = len(signature)
     names = {(i, j): Symbol(f"C{i + 1}{j + 1}") for i in range(n) for j in range(i, n)}
     C = sympy.Matrix(n, n, lambda i, j: names[min(i, j), max(i, j)])
@@ -28,7 +30,7 @@ def _form(signature: tuple[tuple[int, ...], ...], activation: Activation) -> tup
         return None
 
 
-@lru_cache(maxsize=None)
+@cache
 def tilts(activation: Activation) -> bool:
     """Whether g' is a multiple of exp(−x²/2), so that it acts as a Gaussian weight."""
     if activation.expression is None:
@@ -76,16 +78,14 @@ def _with(definition: Definition, pieces: tuple[Piece, ...]) -> Definition:
 def _tilt(program: Program, definition: Definition, activation: Activation) -> None:
     (piece,) = definition.pieces
     *lead, k, l, c, d = piece.at
-    vk, o, kc, kd, vl, lc, ld, vc, cd, vd = piece.expression.args
+    vk, o, kc, kd, vl, lc, ld, vc, cd, _ = piece.expression.args
     pair = (*lead, k, l)
     det = program.define("tilt_det", (pair, (1 + vk) * (1 + vl) - o**2), paired=True)[pair]
     at_c, at_d = (*pair, c), (*pair, d)
     by_k = program.define("tilt_k", (at_c, ((1 + vl) * kc - o * lc) / det), paired=True)
     by_l = program.define("tilt_l", (at_c, ((1 + vk) * lc - o * kc) / det), paired=True)
     V = program.define("V_tilted", (at_c, vc - by_k[at_c] * kc - by_l[at_c] * lc), paired=True)
-    C = program.define(
-        "C_tilted", (piece.at, cd - by_k[at_c] * kd - by_l[at_c] * ld), paired=True
-    )
+    C = program.define("C_tilted", (piece.at, cd - by_k[at_c] * kd - by_l[at_c] * ld), paired=True)
     J2 = Average(((1,), (1,)))(vk, o, vl)
     I2 = Average(((0,), (0,)))(V[at_c], C[piece.at], V[at_d])
     weight = program.define("J2_pair", (pair, expand(J2, activation)), paired=True)

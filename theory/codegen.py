@@ -23,15 +23,18 @@ from numpy.typing import NDArray
 from theory import finite_support
 from theory.activations import Activation
 from theory.closed import close
+from theory.differentiation import push_forward
 from theory.flow import Flow, Structure, derive, symbolic
-from theory.indexed import Program, index, push_forward
+from theory.indexed import Program, index
 from theory.lowering import NumpyWriter
 from theory.overlaps import Layout, field_covariance
 from theory.rules.base import Rule
 
 Array = NDArray[np.float64]
 Parameters = Mapping[str, Any]
-PRELUDE = "from numpy import arcsin, arange, einsum, pi, sqrt, tensordot, tril_indices, zeros\nfrom numpy.linalg import pinv\n"
+PRELUDE = """from numpy import arcsin, einsum, pi, sqrt, tensordot, zeros
+from numpy.linalg import pinv
+"""
 
 
 RATES = ("dQ", "dR", "dw")

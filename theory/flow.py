@@ -9,15 +9,14 @@ displacement of the inner loop held fixed at order "first". The noise is ⟨c_k 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
-from typing import Any
 
 import sympy
-from sympy import Expr, IndexedBase, KroneckerDelta, Symbol
+from sympy import Expr, IndexedBase, Symbol
 
-from theory import microscopic
-from theory.indexed import Definition, Piece, Program, index, indices, pull_back
+from theory.differentiation import pull_back
+from theory.indexed import Definition, Piece, Program, index, indices
+from theory.noise import pushed_noise, query_noise
 from theory.rules.base import Rule
 from theory.symbolic_network import Derivation, NoTheoryError, SymbolicNetwork
 
@@ -122,10 +121,15 @@ def derive(rule: Rule, structure: Structure = Structure()) -> Flow:
         noise = _noise(derivation, adapted, structure)
     _assemble(derivation, gradient, head_gradient, noise)
     program = derivation.program.needed(["dQ", "dR", "dw", str(error.label)])
-    names = {s.name for d in program.definitions for p in d.pieces for s in p.expression.free_symbols
-             if isinstance(s, Symbol) and not s.is_integer}  # fmt: skip
-    labels = {str(name) for name in program.inputs} | {d.name for d in program.definitions}
-    return Flow(rule, structure, program, tuple(sorted(names - labels)))
+    labels = set(program.inputs) | {d.name for d in program.definitions}
+    used = {
+        symbol.name
+        for definition in program.definitions
+        for piece in definition.pieces
+        for symbol in piece.expression.free_symbols
+        if isinstance(symbol, Symbol) and not symbol.is_integer
+    }
+    return Flow(rule, structure, program, tuple(sorted(used - labels)))
 
 
 def _gradients(
@@ -163,7 +167,9 @@ def _representation_gradient(
             "gradient", ((*block, k, a), adjoint[(*block, k, a)] + adjoint[(*block, a, k)])
         )
     lead, G = (t, *block), moved.map
-    twice = program.define("adapted_gradient", ((*lead, k, a), adjoint[(*lead, k, a)] + adjoint[(*lead, a, k)]))
+    twice = program.define(
+        "adapted_gradient", ((*lead, k, a), adjoint[(*lead, k, a)] + adjoint[(*lead, a, k)])
+    )
     return program.define(
         "gradient",
         ((*block, k, a), twice[(*lead, k, l)] * G[(*lead, l, a)]),
@@ -178,11 +184,11 @@ def _noise(derivation: Derivation, adapted: SymbolicNetwork, structure: Structur
     if derivation.support_is_finite:
         return share * derivation.program.input("S_finite", "kl")[k, l]
     per_task = derivation.per_task or structure.heads
-    S = derivation.noise(adapted, per_task)
+    S = query_noise(derivation, adapted, per_task)
     if not per_task:
         return scale * share * S[k, l]
     if derivation.exact and adapted.map is not None:
-        total, lead = derivation.pushed_noise(S, adapted), (t, *derivation.block)
+        total, lead = pushed_noise(derivation, S, adapted), (t, *derivation.block)
         return scale * share * derivation.weight[t] * total[(*lead, k, l)]
     return scale * share * derivation.weight[t] * S[t, k, l]
 
@@ -198,12 +204,17 @@ def _assemble(
         "D", ((*block, k, a), -eta * gradient[(*block, k, a)]), ((*block, k, k), -eta * kappa),
         meaning="mean displacement of J",
     )  # fmt: skip
+    k2 = index("k2")
+
+    def along(unit: Symbol, other: Symbol) -> Expr:
+        return D[(*block, unit, other)]
+
     X = program.define(
         "X",
-        ((*block, k, l), D[(*block, k, index("k2"))] * Q[(*block, index("k2"), l)] + D[(*block, k, m)] * R[(*block, l, m)]),
-        ((*block, k, n), D[(*block, k, l)] * R[(*block, l, n)] + D[(*block, k, m)] * T[(*block, m, n)]),
-        ranges=D_ranges(block),
-    )  # fmt: skip
+        ((*block, k, l), along(k, k2) * Q[(*block, k2, l)] + along(k, m) * R[(*block, l, m)]),
+        ((*block, k, n), along(k, l) * R[(*block, l, n)] + along(k, m) * T[(*block, m, n)]),
+        ranges=(*("L" for _ in block), "K", "N"),
+    )
     rate = X[(*block, k, l)] + X[(*block, l, k)]
     if derivation.rule.regime == "population":
         rate += X[(*block, k, a)] * D[(*block, l, a)]
@@ -212,7 +223,3 @@ def _assemble(
     program.define("dQ", ((*block, k, l), rate), paired=True)
     program.define("dR", ((*block, k, n), X[(*block, k, n)]))
     program.define("dw", ((k,), -OUTER["head_rate"] * head_gradient))
-
-
-def D_ranges(block: Iterable[Symbol]) -> tuple[str, ...]:
-    return (*(["L"] if tuple(block) else []), "K", "N")

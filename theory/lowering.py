@@ -224,7 +224,7 @@ class NumpyWriter:
 
     @staticmethod
     def _aligned(operand: Operand, axes: Tokens) -> str:
-        """Code of the operand, transposed and with new axes, so that it broadcasts over ``axes``."""
+        """Code of the operand, transposed and with new axes, to broadcast over ``axes``."""
         present = [i for i in axes if i in operand.axes]
         code = operand.code
         if tuple(present) != operand.axes:
@@ -345,7 +345,9 @@ class NumpyWriter:
             axes = (*(j for j in p if j not in summed), *(j for j in q if j not in summed))
             made = Operand(f"tensordot({first.code}, {second.code}, {joined})", axes)
             return Operand(self._aligned(made, out), out)
-        return Operand(f"einsum('{spec[0]},{spec[1]}->{spec[2]}', {first.code}, {second.code})", out)
+        return Operand(
+            f"einsum('{spec[0]},{spec[1]}->{spec[2]}', {first.code}, {second.code})", out
+        )
 
     # ── definitions ──────────────────────────────────────────────────────────────────────────
 

@@ -101,4 +101,11 @@ def numbered(letter: str) -> Callable[[], Symbol]:
     return lambda: index(f"{letter}{next(numbers)}")
 
 
-__all__ = ["Piece", "field_average", "loss_of_examples", "numbered", "residual", "update_coefficient"]
+__all__ = [
+    "Piece",
+    "field_average",
+    "loss_of_examples",
+    "numbered",
+    "residual",
+    "update_coefficient",
+]

@@ -28,7 +28,9 @@ def task_nodes(tasks: TaskDistribution, nodes: int) -> tuple[Array, Array]:
     points, weights = np.polynomial.hermite_e.hermegauss(nodes)
     weights = weights / weights.sum()
     spread = values > 1e-14 * max(1.0, float(values.max(initial=0.0)))
-    axes = [points * np.sqrt(v) if on else np.zeros(1) for v, on in zip(values, spread, strict=True)]
+    axes = [
+        points * np.sqrt(v) if on else np.zeros(1) for v, on in zip(values, spread, strict=True)
+    ]
     scales = [weights if on else np.ones(1) for on in spread]
     grid = np.stack([g.ravel() for g in np.meshgrid(*axes, indexing="ij")], axis=-1)
     product = np.prod(

@@ -57,9 +57,13 @@ LEGEND = (
 def symbol_of(name: str, latex: bool) -> str:
     """The symbol of a tensor: adjoints carry a hat, repeated names a number."""
     for suffix in ("_bar_sym", "_bar"):
-        if name.endswith(suffix) or f"{suffix}_" in name and name.rsplit("_", 1)[1].isdigit():
+        if name.endswith(suffix) or (f"{suffix}_" in name and name.rsplit("_", 1)[1].isdigit()):
             stem, _, number = name.partition(suffix)
-            hat = rf"\widehat{{{symbol_of(stem, latex)}}}" if latex else f"∂ε/∂{symbol_of(stem, latex)}"
+            hat = (
+                rf"\widehat{{{symbol_of(stem, latex)}}}"
+                if latex
+                else f"∂ε/∂{symbol_of(stem, latex)}"
+            )
             return hat + _number(number.lstrip("_"), latex)
     if name in NAMES:
         return NAMES[name][0 if latex else 1]
@@ -77,6 +81,7 @@ def _number(number: str, latex: bool) -> str:
 
 def average_name(signature: tuple[tuple[int, ...], ...], fields: list[str], latex: bool) -> str:
     """⟨g'_k g_c⟩, with primes for derivatives."""
+
     def factor(order: int, at: str) -> str:
         primes = "'" * order if order < 4 else f"^{{({order})}}"
         return f"g{primes}_{{{at}}}" if latex else f"g{primes}_{at}"
@@ -172,7 +177,11 @@ class Style:
             if sums and isinstance(term, sympy.Add):
                 text = f"({text})"
             if sums:
-                text = rf"\sum_{{{' '.join(sums)}}} {text}" if self.latex else f"Σ_{{{','.join(sums)}}} {text}"
+                text = (
+                    rf"\sum_{{{' '.join(sums)}}} {text}"
+                    if self.latex
+                    else f"Σ_{{{','.join(sums)}}} {text}"
+                )
             parts.append(("- " if negative else "+ ") + text)
         joined = " ".join(parts)
         return joined[2:] if joined.startswith("+ ") else joined.replace("- ", "-", 1)
@@ -181,7 +190,11 @@ class Style:
         """The left-hand side: an entry, or its derivative in time."""
         name = definition.name
         if name not in RATES:
-            return entry(definition.base[piece.at], self.latex) if piece.at else symbol_of(name, self.latex)
+            return (
+                entry(definition.base[piece.at], self.latex)
+                if piece.at
+                else symbol_of(name, self.latex)
+            )
         Entry = entry(sympy.IndexedBase(RATES[name])[piece.at], self.latex)
         if discrete:
             return rf"\Delta {Entry}" if self.latex else f"Δ{Entry}"
@@ -224,7 +237,15 @@ def averages(flow: Flow, activation: Activation, latex: bool) -> list[tuple[str,
     style, lines = _style(latex), []
     for signature in sorted(found, key=lambda s: (len(s), s)):
         n = len(signature)
-        C = sympy.Matrix(n, n, lambda i, j: Symbol(f"C_{{{min(i, j) + 1}{max(i, j) + 1}}}" if latex else f"C{min(i, j) + 1}{max(i, j) + 1}"))
+        C = sympy.Matrix(
+            n,
+            n,
+            lambda i, j: Symbol(
+                f"C_{{{min(i, j) + 1}{max(i, j) + 1}}}"
+                if latex
+                else f"C{min(i, j) + 1}{max(i, j) + 1}"
+            ),
+        )
         left = average_name(signature, [str(i + 1) for i in range(n)], latex)
         try:
             right = style.expression(closed_form(signature, activation, C))
@@ -263,7 +284,11 @@ def preamble(flow: Flow, activation: Activation, latex: bool) -> list[str]:
     if not latex:
         return [f"Activation g(x) = {activation.expression or activation.name}.",
                 "Residual Δ = Σ_a s_a g(x_a) + σν with s = (−w, u); loss ½Δ².", *rows, *meanings]  # fmt: skip
-    g = activation.name if activation.expression is None else f"${sympy.latex(activation.expression)}$"
+    g = (
+        activation.name
+        if activation.expression is None
+        else f"${sympy.latex(activation.expression)}$"
+    )
     return [
         f"Activation $g(x)$ = {g}.",
         r"Residual $\Delta = \sum_a s_a g(x_a) + \sigma\nu$ with $s = (-w, u)$; loss $\frac12\Delta^2$; "

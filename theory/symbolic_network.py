@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,7 +11,9 @@ from sympy import Expr, IndexedBase, Symbol
 
 from theory import microscopic
 from theory.averages import Average
-from theory.indexed import Piece, Program, index, indices, pull_back
+from theory.differentiation import pull_back
+from theory.indexed import Piece, Program, indices
+from theory.noise import query_noise
 from theory.rules.base import Rule
 
 k, l, a, c, d, b, t, x, z, m, n = indices("k l a c d b t x z m n")
@@ -94,7 +96,9 @@ class SymbolicNetwork:
         """w', as an expression affine in the task."""
         return Vector(lambda at: self.head_base[self.derivation.at(at)])
 
-    def descend(self, examples: Examples, *, head: Any = 0, representation: Any = 0) -> SymbolicNetwork:
+    def descend(
+        self, examples: Examples, *, head: Any = 0, representation: Any = 0
+    ) -> SymbolicNetwork:
         """One gradient step on the mean loss of the support set."""
         return self.derivation.descend(self, examples, head, representation)
 
@@ -121,7 +125,9 @@ class Derivation:
         self.exact = getattr(rule, "order", "first") == "exact"
         self.per_task = getattr(numbers, "support_ratio", None) is not None
         ratio = getattr(numbers, "support_ratio", None)
-        self.extensive = sympy.Symbol("support_ratio") if ratio not in (None, float("inf")) else None
+        self.extensive = (
+            sympy.Symbol("support_ratio") if ratio not in (None, float("inf")) else None
+        )
         support = getattr(numbers, "support", None)
         self.support = sympy.Symbol("support", nonnegative=True)
         finite = numbers.adapts and support not in (None, float("inf"))
@@ -136,7 +142,10 @@ class Derivation:
         self.w = program.input("w", "k")
         self.T, self.TT = program.input("T", lead + "mn"), program.input("TT", lead + "mn")
         if blocks:
-            self.variance, self.fraction = program.input("variance", "b"), program.input("fraction", "b")
+            self.variance, self.fraction = (
+                program.input("variance", "b"),
+                program.input("fraction", "b"),
+            )
         self.heads, self.weight = program.input("heads", "tm"), program.input("weight", "t")
         self.U, self.constant = program.input("U", "xz"), program.input("constant", "x")
         self.mean_task, self.unit = program.input("mean_task", "x"), program.input("unit", "mx")
@@ -159,7 +168,9 @@ class Derivation:
             head = program.define("w_initial", ((k, x), self.w[k] * self.constant[x]))
             return SymbolicNetwork(self, head, self.covariance, self._fields(self.covariance, ()))
         head = program.define("w_initial", ((t, k), self.w[k]))
-        own = program.define(f"{self.covariance.label}_task", ((t, *block, a, c), self.covariance[(*block, a, c)]))
+        own = program.define(
+            f"{self.covariance.label}_task", ((t, *block, a, c), self.covariance[(*block, a, c)])
+        )
         return SymbolicNetwork(self, head, own, self._fields(own, (t,)))
 
     def _fields(self, covariance: IndexedBase, lead: tuple[Symbol, ...]) -> Fields:
@@ -217,7 +228,7 @@ class Derivation:
         return replace(stepped, steps=network.steps + 1)
 
     def _spread(self, network: SymbolicNetwork, descent: IndexedBase, head: Any) -> IndexedBase:
-        """Cov(w'|u) averaged over u: (η²/P)(⟨z zᵀ⟩ − ⟨z⟩⟨z⟩ᵀ), z_k = Δ g_k on one support example."""
+        """Mean over u of Cov(w'|u) = (η²/P)(⟨z zᵀ⟩ − ⟨z⟩⟨z⟩ᵀ), z_k = Δ g_k on one example."""
         self.support_is_finite = True
         program, fields = self.program, network.fields
         s = self.residual_weights(network)
@@ -262,7 +273,7 @@ class Derivation:
     def _moved_fields(
         self, stepped: SymbolicNetwork, network: SymbolicNetwork, G: IndexedBase, eta: Any
     ) -> SymbolicNetwork:
-        """Covariance of the fields of J' = G·(J, B), with the noise of a support of finite ratio."""
+        """Covariance of the fields of J' = G·(J, B); a support of finite ratio adds noise."""
         program, block, lead = self.program, self.block, (t, *self.block)
         C = self.covariance
         GC = program.define("GC", ((*lead, k, c), G[(*lead, k, a)] * C[(*block, a, c)]))
@@ -273,7 +284,7 @@ class Derivation:
             ((*lead, m, n), self.TT[(*block, m, n)]),
         ]
         if self.extensive is not None:
-            S = self.noise(network, per_task=True)
+            S = query_noise(self, network, per_task=True)
             pieces.append(((*lead, k, l), eta**2 / self.extensive * self.share() * S[t, k, l]))
             self.inner_noise_rate, self.support_network = eta, network
         covariance = program.define(
@@ -318,7 +329,9 @@ class Derivation:
         program, fields = self.program, network.fields
         lead = fields.lead
         gram = program.define(
-            "gram", ((*lead, k, l), fields.I2[(*lead, k, l)]), ((*lead, k, k), sympy.sympify(ridge, strict=True))
+            "gram",
+            ((*lead, k, l), fields.I2[(*lead, k, l)]),
+            ((*lead, k, k), sympy.sympify(ridge, strict=True)),
         )
         inverse = program.define(
             "gram_inverse", ((*lead, k, l), gram[(*lead, k, l)]), external="pinv"
@@ -337,113 +350,3 @@ class Derivation:
         if self.per_task:
             return self.weight[t] * vector.entry(k)
         return sympy.expand(vector.entry(k) * self.mean_task[x])
-
-    def noise(self, network: SymbolicNetwork, per_task: bool) -> IndexedBase:
-        """S_kl = ⟨c_k c_l⟩ over fields and noise: per task, or averaged over Gaussian tasks."""
-        lead = (t,) if per_task else ()
-        product = microscopic.update_coefficient(k, c) * microscopic.update_coefficient(l, d)
-        value = self.average(network, product, (k, l), per_task)
-        return self.program.define("S", ((*lead, k, l), value), paired=True, meaning="noise")
-
-    def average(
-        self, network: SymbolicNetwork, product: Expr, pair: tuple[Symbol, ...], per_task: bool
-    ) -> Expr:
-        """⟨product⟩ over fields, noise and tasks: moments of s × averages, each defined per pair."""
-        program, fields, total = self.program, network.fields, sympy.Integer(0)
-        for weight, gaussian in microscopic.field_average(product, fields.covariance):
-            factors = sympy.Mul.make_args(weight)
-            kept = sympy.Mul(*(f for f in factors if not f.has(microscopic.s)))
-            units = [i for f in factors if f.has(microscopic.s) for i in _unit(f)]
-            inner = tuple(sorted(_slots_of(gaussian, fields) - set(pair), key=str))
-            at = (*fields.lead, *pair, *inner)
-            tensor = program.define(f"I{len(gaussian.signature)}_pair", (at, gaussian), paired=True)
-            moment = self._moment(network, units, pair, per_task)
-            total += sympy.Add(*(kept * part * tensor[at] for part in sympy.Add.make_args(moment)))
-        return total
-
-    def _moment(
-        self, network: SymbolicNetwork, units: list[Symbol], pair: tuple[Symbol, ...], per_task: bool
-    ) -> Expr:
-        """⟨s_k s_l s_c s_d⟩ over tasks (Wick's theorem about a mean), or the product per task.
-
-        The average that multiplies it is symmetric in c and d, so that the two pairings that
-        only exchange them are taken together.
-        """
-        program = self.program
-        s = self.residual_weights(network)
-        if per_task:
-            if not self.per_task:
-                value = s[a, x] * self.task_vector[t, x]
-                s = program.define("s_task", ((t, a), value))
-            return sympy.Mul(*(s[t, unit] for unit in units))
-        M = self.moments
-        if len(units) == 2:
-            return M[units[0], units[1]]
-        mean = program.define("s_mean", ((a,), s[a, x] * self.mean_task[x]))
-        first, second = pair
-        third, fourth = (u for u in units if u not in pair)
-        return (
-            M[first, second] * M[third, fourth] + 2 * M[first, third] * M[second, fourth]
-            - 2 * sympy.Mul(*(mean[u] for u in units))
-        )  # fmt: skip
-
-    def pushed_noise(self, S: IndexedBase, adapted: SymbolicNetwork) -> IndexedBase:
-        """Noise of the total derivative: queries act through ∂J'/∂J, supports through ∂c/∂h."""
-        program, lead = self.program, (t, *self.block)
-        G = adapted.map
-        k2, l2 = indices("k2 l2")
-        half = program.define("GS", ((*lead, k, l), G[(*lead, k2, k)] * S[t, k2, l]))
-        pieces = [((*lead, k, l), half[(*lead, k, l2)] * G[(*lead, l2, l)])]
-        if self.extensive is not None:
-            through = self._support_noise(S)
-            scale = self.inner_noise_rate**2 / self.extensive * self._overlap_variance()
-            pieces.append(((*lead, k, l), scale * through[t, k, l]))
-        return program.define("S_total", *pieces)
-
-    def _overlap_variance(self) -> Expr:
-        """Variance of ξ·ξ'/√N of two examples, Σ_b f_b λ_b²; 1 for iid inputs."""
-        return self.program.define(
-            "overlap_variance", ((), self.fraction[b] * self.variance[b] ** 2)
-        )[()] if self.block else sympy.Integer(1)  # fmt: skip
-
-    def _support_noise(self, S: IndexedBase) -> IndexedBase:
-        """Σ_pq ⟨F_pk F_ql⟩ S_pq with F_pk = ∂c_p/∂h_k on a support example.
-
-        ∂c_p/∂x_k has a part in which the residual is differentiated and, at p = k, one in which
-        g' is: three kinds of products, the mixed one twice.
-        """
-        program, network = self.program, self.support_network
-        p, q = indices("k2 l2")
-        u = microscopic.update_coefficient
-        s_, x_, g = microscopic.s, microscopic.x, microscopic.g
-        steep = {i: -s_[i] * sympy.diff(g(x_[i]), x_[i], 2) for i in (k, l)}
-
-        def gram(i: Symbol, j: Symbol) -> Expr:
-            return -s_[i] * s_[j] * sympy.diff(g(x_[i]), x_[i]) * sympy.diff(g(x_[j]), x_[j])
-
-        del u
-        both = self.average(network, gram(p, k) * gram(q, l), (k, l), True) * S[t, p, q]
-        mixed = self.average(
-            network, steep[k] * microscopic.residual(c) * gram(q, l), (k, l), True
-        ) * S[t, k, q]
-        other = self.average(
-            network, steep[l] * microscopic.residual(c) * gram(p, k), (k, l), True
-        ) * S[t, p, l]
-        single = self.average(
-            network, steep[k] * steep[l] * microscopic.residual(c) * microscopic.residual(d),
-            (k, l), True,
-        ) * S[t, k, l]  # fmt: skip
-        total = both + mixed + other + sympy.expand_mul(single, deep=False)
-        return program.define("S_support", ((t, k, l), total), paired=True)
-
-
-def _unit(factor: Expr) -> list[Symbol]:
-    """The indices of a power of s."""
-    base, power = factor.as_base_exp()
-    return [base.indices[0]] * int(power)
-
-
-def _slots_of(gaussian: Expr, fields: Fields) -> set[Symbol]:
-    """The field indices that an average reads."""
-    lead = set(fields.lead)
-    return {i for e in gaussian.atoms(sympy.Indexed) for i in e.indices} - lead
