@@ -260,7 +260,7 @@ class CompiledFlow:
         heads, weights = parameters["noise_heads"], parameters["noise_weights"]
         S, by_C, by_w = finite_support.noise_jacobian(C, w, heads, weights, step, self.activation)
         Q, R, dw = (self._layout[name] for name in ("Q_dot", "R_dot", "w_dot"))
-        dC = field_covariance(Q, R, np.zeros_like(parameters["T"]))
+        dC = field_covariance(Q, R, np.zeros_like(self._given("T", parameters)))
         if self.layout.blocks is not None:
             dC = np.einsum("b,ybac->yac", parameters["variance"], dC)
         dot = np.einsum("klac,yac->ykl", by_C, dC) + np.einsum("klj,yj->ykl", by_w, dw)
@@ -269,7 +269,7 @@ class CompiledFlow:
     def _fields(self, y: Array, parameters: Parameters) -> tuple[Array, Array]:
         """Covariance C (N, N) of the fields of one task, and w."""
         Q, R, w = self.layout.unpack(y)
-        C = field_covariance(Q, R, parameters["TT"])
+        C = field_covariance(Q, R, self._given("TT", parameters))
         if self.layout.blocks is not None:
             C = np.einsum("b,bac->ac", parameters["variance"], C)
         return C, w

@@ -83,7 +83,8 @@ class Definition:
     """A named tensor. ``ranges`` has one letter set per axis.
 
     ``symmetric``: X[a, c] = X[c, a], made of a and c in the same way. ``paired``: the axes k, l of
-    X[…, k, l, …] are symmetric and computed once per pair l ≤ k. ``meaning`` is the phrase the printer shows.
+    X[…, k, l, …] are symmetric and computed once per pair l ≤ k.
+    ``meaning`` says what it is.
     """
 
     base: IndexedBase

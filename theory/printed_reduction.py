@@ -9,7 +9,7 @@ import sympy
 from sympy import Expr, Symbol
 
 from theory.ansatz import Reduction
-from theory.printing import NAMES, symbol_of
+from theory.notation import NAMES, symbol_of
 
 UNITS = {
     "h": "a learner unit", "x": "a learner unit without a teacher unit", "b": "a teacher unit",
