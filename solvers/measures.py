@@ -141,7 +141,7 @@ def assemble(
         for name, value in record.items():
             if value is not None:
                 tables[name][at] = value
-    for name in TEXTS:
+    for name in ("label", "status"):  # but not messages, which would be padded to the longest
         tables[name] = tables[name].astype(str)
     shown = _over_runs(tables) if runs else {name: t[..., 0] for name, t in tables.items()}
     variables = {

@@ -6,7 +6,6 @@ gives does not depend on when or where it is computed; it is that of ``integrate
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -106,10 +105,9 @@ class Study:
     @cached_property
     def identity(self) -> dict[str, Any]:
         """What decides every value: the experiment, the generated sources, axes, runs, points."""
-        sources = sorted({variant.compiled.digest for variant in self._variants()})
         return {
             "experiment": self.experiment.digest,
-            "source": hashlib.sha256("".join(sources).encode()).hexdigest(),
+            "sources": sorted({variant.compiled.digest for variant in self._variants()}),
             "axes": [[a.key, a.scale, ",".join(map(repr, a.values))] for a in self.axes],
             "runs": self.runs,
             "adaptive": self.adaptive,

@@ -50,6 +50,7 @@ NAMES = {
     "rule.support_ratio": r"support ratio $\rho = P/N$",
     "rule.weight_decay": r"weight decay $\kappa$",
     "tasks.head_covariance": r"task diversity $\sigma_u^2$",
+    "tasks.head_mean": r"mean head $u_0$",
     "tasks.label_noise": r"label noise $\sigma$",
     "tasks.representation_spread": r"representation spread $\delta$",
     "model.hidden": "learner units $K$",
