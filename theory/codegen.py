@@ -32,7 +32,7 @@ from theory.rules.base import Rule
 
 Array = NDArray[np.float64]
 Parameters = Mapping[str, Any]
-PRELUDE = """from numpy import arcsin, einsum, pi, sqrt, tensordot, zeros
+PRELUDE = """from numpy import arcsin, arctan2, einsum, pi, sqrt, tensordot, zeros
 from numpy.linalg import pinv
 """
 
