@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
+from types import CodeType
 from typing import Any
 
 import numpy as np
@@ -107,6 +108,20 @@ def _engine_digest() -> str:
     return digest.hexdigest()
 
 
+def _statement(rule: type[Rule]) -> str:
+    """The text of a rule, or its byte code where no file holds the text, as in a worker process."""
+    try:
+        return inspect.getsource(rule)
+    except (OSError, TypeError):
+        methods = [item for item in vars(rule).values() if inspect.isfunction(item)]
+        return repr([(method.__name__, _byte_code(method.__code__)) for method in methods])
+
+
+def _byte_code(code: CodeType) -> tuple[Any, ...]:
+    constants = [_byte_code(c) if isinstance(c, CodeType) else c for c in code.co_consts]
+    return code.co_code, code.co_names, constants
+
+
 @lru_cache(maxsize=256)
 def _key(stated: Rule, structure: Structure, activation: Activation) -> str:
     """What the equations depend on: the engine, the rule's text and structure, the activation.
@@ -114,9 +129,8 @@ def _key(stated: Rule, structure: Structure, activation: Activation) -> str:
     ``stated`` is the symbolic rule, so that a scan over its rates asks once.
     """
     numbers = {f.name: getattr(stated, f.name) for f in dataclasses.fields(stated)}
-    statement = inspect.getsource(type(stated))
-    text = [_engine_digest(), statement, repr(sorted(numbers.items(), key=str)), repr(structure),
-            activation.digest]  # fmt: skip
+    text = [_engine_digest(), _statement(type(stated)), repr(sorted(numbers.items(), key=str)),
+            repr(structure), activation.digest]  # fmt: skip
     return hashlib.sha256("\n".join(text).encode()).hexdigest()
 
 

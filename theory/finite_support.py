@@ -12,7 +12,7 @@ the units' outputs: with s⁰ = (−w, u), e = s⁰·G(x) + σν and z = e·g(h)
 The cumulants k2, k3, k4 of z given u and the averages weighted by g'_k g'_l come from one lattice
 (``theory.lattice``); P, V, T_b and η enter algebraically; the average over u, of degree 4, is a
 sum over given heads. Derived for this package; checked against Monte-Carlo of the update itself.
-Several inner steps on one finite support do not close: ``several_steps`` says so.
+Several inner steps on one finite support do not close, and are refused when the flow is derived.
 """
 
 from __future__ import annotations
@@ -27,7 +27,6 @@ import numpy as np
 import sympy
 from numpy.typing import ArrayLike, NDArray
 
-from theory.errors import NoClosedFormError
 from theory.field_moments import (
     DEGREE,
     Moments,
@@ -83,7 +82,19 @@ def noise(
     C: ArrayLike, w: ArrayLike, heads: ArrayLike, weights: ArrayLike, step: Step,
     activation: Nonlinearity, *, budget: int = BUDGET,
 ) -> Array:  # fmt: skip
-    """S (K, K) at field covariance C (n, n) and head w (K,), averaged over heads (t, M)."""
+    """S (K, K) at field covariance C (n, n) and head w (K,), averaged over heads (t, M).
+
+    ``weights`` (t,) of the heads add up to one; three Gauss–Hermite nodes per dimension of a
+    Gaussian head are exact (``theory.lattice.task_nodes``). Relative accuracy: ``noise_estimate``;
+    1e-5 for K + M ≤ 5 at ordinary variances. A polynomial g is integrated exactly.
+
+    Raises: DomainError if C is no covariance.
+
+    >>> from theory.activations import erf
+    >>> step = Step(inner_rate=1.0, support=5)
+    >>> noise([[1, 0.5], [0.5, 1]], [0.3], [[1.0]], [1.0], step, erf).round(4)
+    array([[0.0112]])
+    """
     w = np.asarray(w, float)
     table = moments(_nodes(C, activation, budget), activation, len(w), **_degrees(step))
     return _noise(_batch(table), w[None], heads, weights, step)[0]
@@ -117,7 +128,11 @@ def noise_jacobian(
 
     dS = Σ_ab (∂S/∂C_ab) dC_ab over all ordered entries, ∂S/∂C symmetric in a, b. By Price's
     theorem on the nodes of S (so for singular C too; the activation needs three derivatives) and
-    a complex step through the polynomials that follow, which is exact.
+    a complex step through the polynomials that follow, which is exact. Price's integrands are
+    sharper than those of S: relative accuracy 1e-5 to 1e-4 where S has 4e-6.
+
+    Raises: DomainError if C is no covariance; ValueError if the activation has no values for its
+    second or third derivative (relu).
     """
     w = np.asarray(w, float)
     K, n = len(w), len(np.asarray(C))
@@ -141,15 +156,6 @@ def noise_jacobian(
     a, b = np.triu_indices(n)
     dC[..., a, b] = dC[..., b, a] = tangent[..., :rows]
     return np.real(result[0]), dC, tangent[..., rows:]
-
-
-def several_steps(inner_steps: int) -> None:
-    """Raises NoClosedFormError unless there is at most one inner step."""
-    if inner_steps > 1:
-        raise NoClosedFormError(
-            f"the noise of {inner_steps} inner steps on one finite support has no theory yet: "
-            "take inner_steps = 1, support = inf, or regime gradient-flow"
-        )
 
 
 def _nodes(C: ArrayLike, activation: Nonlinearity, budget: int, *, check: bool = False) -> Nodes:

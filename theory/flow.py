@@ -52,7 +52,8 @@ class Flow:
     @property
     def title(self) -> str:
         """Rule, order and regime in words."""
-        order = f", order {self.rule.order}" if hasattr(self.rule, "order") else ""
+        order = getattr(self.rule, "order", None)
+        order = f", order {order}" if order else ""
         return f"{self.rule.name}{order}, {self.rule.regime}"
 
     @property
@@ -81,7 +82,7 @@ def notes(rule: Rule) -> tuple[str, ...]:
     if getattr(rule, "noise", "") == "gaussian-closure" and _finite(getattr(rule, "support", None)):
         found.append("the noise at finite support is closed by a Gaussian (gaussian-closure), "
                      "which is wrong by 5 to 65 % of the noise at P ≤ 10")  # fmt: skip
-    if hasattr(rule, "support_ratio") and _finite(rule.support):
+    if hasattr(rule, "support_ratio") and _finite(getattr(rule, "support", None)):
         found.append("with O(1) support examples maml moves query fields by O(1/√N): "
                      "the flow is that of anil at leading order")  # fmt: skip
     return tuple(found)
@@ -93,9 +94,8 @@ def _finite(support: float | None) -> bool:
 
 def _check(rule: Rule) -> None:
     """Refuse combinations of rule and regime that have no theory."""
-    if rule.regime != "population" or not hasattr(rule, "support_ratio"):
-        return
-    if rule.support_ratio != float("inf"):
+    ratio = getattr(rule, "support_ratio", float("inf"))
+    if rule.regime == "population" and ratio != float("inf"):
         raise NoTheoryError(
             "maml in the population regime is closed for a population inner loop alone: "
             "set rule.support_ratio = inf, or rule.regime = streaming or gradient-flow"

@@ -126,10 +126,10 @@ def gauss_hermite(C: ArrayLike, count: int) -> Nodes:
     return Nodes(root @ z[places], weights / weights.sum())
 
 
-def task_nodes(mean: ArrayLike, covariance: ArrayLike) -> tuple[Array, Array]:
-    """Heads (t, M) and weights (t,): averages over u ~ N(mean, covariance), exact to degree 5.
+def task_nodes(mean: ArrayLike, covariance: ArrayLike, count: int = 3) -> tuple[Array, Array]:
+    """Heads (t, M) and weights (t,): averages over u ~ N(mean, covariance), exact to 2·count − 1.
 
-    Three Gauss–Hermite nodes along each eigenvector of the covariance with variance.
+    ``count`` Gauss–Hermite nodes along each eigenvector with variance.
     """
-    nodes = gauss_hermite(covariance, 3)
+    nodes = gauss_hermite(covariance, count)
     return np.asarray(mean, float) + nodes.x.T, nodes.weight

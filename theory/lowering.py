@@ -257,11 +257,10 @@ class NumpyWriter:
 
     def _render(self, expression: Expr, axes: Tokens, pair: Tokens) -> str:
         names: dict[Expr, Expr] = {}
-        for number, entry in enumerate(sorted(expression.atoms(Indexed), key=str)):
+        for entry in sorted(expression.atoms(Indexed), key=str):
             code = self._aligned(self._view(entry, pair), axes)
             names[entry] = Symbol(self._keep(code) if not code.isidentifier() else code)
-            del number
-        return self.printer.doprint(expression.xreplace(names))
+        return str(self.printer.doprint(expression.xreplace(names)))
 
     def _term(self, term: Expr, definition: Definition, piece: Piece) -> Operand:
         """Code of one term of a piece, over the piece's axes or some of them."""

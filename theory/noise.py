@@ -81,6 +81,8 @@ def pushed_noise(derivation: Derivation, S: IndexedBase, adapted: SymbolicNetwor
     """Noise of the total derivative: queries act through ∂J'/∂J, supports through ∂c/∂h."""
     program, lead = derivation.program, (t, *derivation.block)
     G = adapted.map
+    if G is None:
+        raise ValueError("the representation has not moved")
     k2, l2 = indices("k2 l2")
     half = program.define("GS", ((*lead, k, l), G[(*lead, k2, k)] * S[t, k2, l]))
     pieces = [((*lead, k, l), half[(*lead, k, l2)] * G[(*lead, l2, l)])]

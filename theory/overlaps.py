@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-
 from numpy.typing import ArrayLike, NDArray
 
 Array = NDArray[np.float64]
@@ -36,7 +35,7 @@ class Layout:
         return (self.blocks or 1) * (k * (k + 1) // 2 + k * m) + k
 
     def pack(self, Q: ArrayLike, R: ArrayLike, w: ArrayLike) -> Array:
-        """y from Q (…, K, K), R (…, K, M), w (…, K); with L on the axis before for structured inputs."""
+        """y from Q (…, K, K), R (…, K, M), w (…, K); structured inputs: Q and R (…, L, K, ·)."""
         Q, R, w = (np.asarray(x, float) for x in (Q, R, w))
         lead = w.shape[:-1]
         rows, columns = self.pairs

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from theory import lattice
 from theory.rules.base import Rule
 from theory.tasks import TaskDistribution
 
@@ -24,19 +25,7 @@ def task_nodes(tasks: TaskDistribution, nodes: int) -> tuple[Array, Array]:
     """
     if tasks.heads is not None:
         return tasks.heads, np.full(len(tasks.heads), 1.0 / len(tasks.heads))
-    values, vectors = np.linalg.eigh(tasks.head_covariance)
-    points, weights = np.polynomial.hermite_e.hermegauss(nodes)
-    weights = weights / weights.sum()
-    spread = values > 1e-14 * max(1.0, float(values.max(initial=0.0)))
-    axes = [
-        points * np.sqrt(v) if on else np.zeros(1) for v, on in zip(values, spread, strict=True)
-    ]
-    scales = [weights if on else np.ones(1) for on in spread]
-    grid = np.stack([g.ravel() for g in np.meshgrid(*axes, indexing="ij")], axis=-1)
-    product = np.prod(
-        np.stack([g.ravel() for g in np.meshgrid(*scales, indexing="ij")], axis=-1), axis=-1
-    )
-    return tasks.head_mean + grid @ vectors.T, product
+    return lattice.task_nodes(tasks.head_mean, tasks.head_covariance, nodes)
 
 
 def parameters(

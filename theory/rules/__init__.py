@@ -24,5 +24,14 @@ def registered() -> dict[str, type[Rule]]:
     return {**shipped, **_installed(), **shipped}
 
 
-__all__ = ["SHIPPED", "MetaRule", "Rule", "registered", "Anil", "AverageRisk", "FrozenRepresentation",
-           "Maml", "Sgd"]
+__all__ = [
+    "SHIPPED",
+    "Anil",
+    "AverageRisk",
+    "FrozenRepresentation",
+    "Maml",
+    "MetaRule",
+    "Rule",
+    "Sgd",
+    "registered",
+]

@@ -5,7 +5,6 @@ from typing import Any, ClassVar
 
 from theory.rules.base import MetaRule, choice, rate
 
-
 NOISES = ("cubature", "gaussian-closure")
 
 

@@ -52,7 +52,9 @@ def rate(doc: str, **limits: Any) -> Any:
     """A field of a rule that stays an argument of the generated code. Default: required."""
     default = limits.pop("default", None)
     metadata = {"doc": doc, "minimum": 0.0, **limits}
-    return field(metadata=metadata) if default is None else field(default=default, metadata=metadata)
+    return (
+        field(metadata=metadata) if default is None else field(default=default, metadata=metadata)
+    )
 
 
 def choice(doc: str, values: tuple[str, ...]) -> Any:
@@ -62,7 +64,7 @@ def choice(doc: str, values: tuple[str, ...]) -> Any:
 
 @dataclass(frozen=True, kw_only=True)
 class Rule:
-    """A learning rule: plain data, and the statement of its algorithm in ``adapt`` and ``head_step``.
+    """A learning rule: its numbers, and its algorithm stated in ``adapt`` and ``head_step``.
 
     One outer step draws ``tasks_per_step`` tasks with ``query`` examples each and moves
 
@@ -105,6 +107,6 @@ class MetaRule(Rule):
     adapts: ClassVar[bool] = True
 
     order: str = choice("derivative through the inner loop", ORDERS)
-    support: float = rate(
+    support: float | None = rate(
         "P, support examples per task", default=float("inf"), minimum=1, integer=True, infinite=True
     )

@@ -32,7 +32,10 @@ class Maml(MetaRule):
     )
     representation_rate: float | None = field(
         default=None,
-        metadata={"doc": "η, inner rate of the representation (default: inner_rate)", "minimum": 0.0},
+        metadata={
+            "doc": "η, inner rate of the representation (default: inner_rate)",
+            "minimum": 0.0,
+        },
     )
     nodes: int | None = field(
         default=None,
@@ -44,7 +47,9 @@ class Maml(MetaRule):
             raise ValueError("rule.support or rule.support_ratio: maml needs exactly one of them")
 
     def adapt(self, network: Any, task: Any) -> Any:
-        rate_of_j = self.inner_rate if self.representation_rate is None else self.representation_rate
+        rate_of_j = (
+            self.inner_rate if self.representation_rate is None else self.representation_rate
+        )
         for _ in range(self.inner_steps):
             network = network.descend(task.support, head=self.inner_rate, representation=rate_of_j)
         return network
