@@ -93,7 +93,7 @@ def noise(
     >>> from theory.activations import erf
     >>> step = Step(inner_rate=1.0, support=5)
     >>> noise([[1, 0.5], [0.5, 1]], [0.3], [[1.0]], [1.0], step, erf).round(4)
-    array([[0.0112]])
+    array([[0.0147]])
     """
     w = np.asarray(w, float)
     table = moments(_nodes(C, activation, budget), activation, len(w), **_degrees(step))

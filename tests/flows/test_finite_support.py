@@ -10,13 +10,11 @@ from scipy.special import erf
 
 from theory.activations import erf as ERF
 from theory.activations import polynomial
-from theory.errors import NoClosedFormError
 from theory.finite_support import (
     Step,
     noise,
     noise_estimate,
     noise_jacobian,
-    several_steps,
 )
 from theory.lattice import task_nodes
 
@@ -294,10 +292,7 @@ def test_the_gaussian_closure_is_as_wrong_as_documented(order, overlaps, percent
         assert error == pytest.approx(percent, abs=0.1)
 
 
-def test_what_has_no_theory_is_refused():
-    several_steps(1)
-    with pytest.raises(NoClosedFormError, match="2 inner steps"):
-        several_steps(2)
+def test_steps_without_a_meaning_are_refused():
     with pytest.raises(ValueError, match="finite"):
         Step(inner_rate=1.0, support=np.inf)
     with pytest.raises(ValueError, match="order"):
