@@ -195,7 +195,8 @@ def _points(
     runs = dict(ensemble.runs)
     parameters, layout = ensemble.experiment.parameters, ensemble.layout
     runs["Q"], runs["R"], _ = states.fields(runs["Q"], runs["R"], parameters, layout)
-    chosen = np.unique(np.linspace(0, len(ensemble.time) - 1, MARKS).round().astype(int))
+    count = len(ensemble.time)
+    chosen = np.arange(0, count, -(-count // MARKS))
     values = runs[quantity][(slice(None), chosen, *index)]
     spread = values.std(axis=0, ddof=1) if len(values) > 1 else np.zeros(len(chosen))
     ax.errorbar(
@@ -235,5 +236,5 @@ def _finding(trajectory: Trajectory, ensemble: Ensemble | None) -> str:
         parts.append(str(trajectory.status))
     if ensemble is not None:
         parts.append(f"points: {ensemble.count} runs, mean and standard error")
-    sentence = "; ".join(parts)
+    sentence = "; ".join(parts).replace(" = ", "\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}")
     return sentence[0].upper() + sentence[1:]
