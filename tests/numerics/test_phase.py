@@ -259,6 +259,36 @@ def test_random_starts_are_those_of_their_seeds_and_have_standard_errors(drawn):
     )
 
 
+def test_a_rule_of_a_script_reaches_the_workers(tmp_path):
+    """Worker processes do not have the script's text, from which the equations are found again."""
+    script = tmp_path / "script.py"
+    script.write_text("""
+from dataclasses import dataclass
+from typing import ClassVar
+import numpy as np
+from solvers import Experiment, sweep
+from theory.rules import MetaRule
+from theory.rules.base import rate
+
+@dataclass(frozen=True, kw_only=True)
+class Halving(MetaRule):
+    name: ClassVar[str] = "halving"
+    large: float = rate("rate of the first step")
+
+    def adapt(self, network, task):
+        network = network.descend(task.support, head=self.large)
+        return network.descend(task.support, head=self.large * 0.5)
+
+if __name__ == "__main__":
+    rule = Halving(large=1.0, outer_rate=1.5)
+    e = Experiment.load("meta-specialization").replace(rule=rule, **{"integrate.time": 3.0})
+    one, two = (sweep(e, ["rule.large=0.5,1"], workers=n) for n in (1, 2))
+    assert np.isfinite(one["error"]).all() and one.identical(two), (one, two)
+""")
+    run = subprocess.run([sys.executable, str(script)], capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+
+
 def test_everything_needed_to_make_it_again_is_in_the_file(committee, tmp_path):
     made = phase_diagram(committee, AXES, tmp_path).dataset
     assert store.experiment_of(made) == committee
