@@ -27,6 +27,7 @@ import numpy as np
 import sympy
 from numpy.typing import ArrayLike, NDArray
 
+from theory.errors import NoClosedFormError
 from theory.field_moments import (
     DEGREE,
     Moments,
@@ -131,11 +132,18 @@ def noise_jacobian(
     a complex step through the polynomials that follow, which is exact. Price's integrands are
     sharper than those of S: relative accuracy 1e-5 to 1e-4 where S has 4e-6.
 
-    Raises: DomainError if C is no covariance; ValueError if the activation has no values for its
-    second or third derivative (relu).
+    Raises: DomainError if C is no covariance; NoClosedFormError if the activation has no values for
+    its second or third derivative (relu).
     """
     w = np.asarray(w, float)
     K, n = len(w), len(np.asarray(C))
+    try:
+        activation.dg(np.zeros(1), 3)
+    except ValueError as error:
+        raise NoClosedFormError(
+            f"the Jacobian of the noise at finite support needs three derivatives of g: {error}; "
+            "integrate with a method that needs no Jacobian"
+        ) from error
     value, slope = moments_and_slopes(
         _nodes(C, activation, budget), activation, K, **_degrees(step)
     )

@@ -9,7 +9,8 @@ from numpy.testing import assert_allclose
 from scipy.special import erf
 
 from theory.activations import erf as ERF
-from theory.activations import polynomial
+from theory.activations import polynomial, relu
+from theory.errors import NoClosedFormError
 from theory.finite_support import (
     Step,
     noise,
@@ -290,6 +291,14 @@ def test_the_gaussian_closure_is_as_wrong_as_documented(order, overlaps, percent
         closed = noise(fields, [0.0, 0.0], *heads, replace(rule, closure=True), ERF)
         error = 100 * np.abs(closed - exact).max() / np.abs(exact).max()
         assert error == pytest.approx(percent, abs=0.1)
+
+
+def test_a_kink_has_noise_with_an_estimate_and_no_jacobian():
+    covariance, w, heads = reference_state()
+    rule = step("first", 4)
+    assert 1e-5 < noise_estimate(covariance, w, *heads, rule, relu) < 0.05
+    with pytest.raises(NoClosedFormError, match="three derivatives"):
+        noise_jacobian(covariance, w, *heads, rule, relu)
 
 
 def test_steps_without_a_meaning_are_refused():
