@@ -12,11 +12,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import NullFormatter
 from numpy.typing import NDArray
-from scipy.optimize import linear_sum_assignment
 
 from solvers import states
 from solvers.plotting import style
-from solvers.results import Trajectory
+from solvers.results import Plateau, Trajectory
 
 if TYPE_CHECKING:
     from solvers.ensemble import Ensemble
@@ -79,11 +78,7 @@ def error_panel(
         ax.plot(trajectory.time, evaluation, color=style.colour(1), ls="--", label="at test time")
     ax.set_ylabel(r"error $\varepsilon$")
     for plateau in trajectory.plateaus:
-        ax.annotate(
-            r"$\varepsilon = $" + style.number(plateau.error, 4),
-            (_middle(plateau, ax), plateau.error), (0, 7), textcoords="offset points",
-            ha="center", va="bottom", fontsize=10,
-        )  # fmt: skip
+        _name_plateau(plateau, ax)
     _legend(ax)
     return ax
 
@@ -92,10 +87,10 @@ def cross_panel(trajectory: Trajectory, ax: Axes, ensemble: Ensemble | None = No
     """R_kn along time: the colour tells the learner unit k, the dash whether n is its own."""
     R = _fields(trajectory)[1]
     K, M = R.shape[1:]
-    own = _assignment(trajectory)
+    own = _own(trajectory)
     _time_axis(trajectory, ax)
-    for k, n in sorted(np.ndindex(K, M), key=lambda pair: own.get(pair[0]) == pair[1]):
-        mine = own.get(k) == n
+    for k, n in sorted(np.ndindex(K, M), key=lambda pair: own[pair[0]] == pair[1]):
+        mine = own[k] == n
         if K * M <= MANY:
             line = {"color": style.colour(k), "ls": style.linestyle(n), "label": _name("R", k, n)}
         else:
@@ -150,12 +145,11 @@ def _fields(trajectory: Trajectory) -> tuple[Array, Array, Array]:
     return states.fields(trajectory.Q, trajectory.R, parameters, layout)
 
 
-def _assignment(trajectory: Trajectory) -> dict[int, int]:
-    """The teacher unit that each learner unit ends up with."""
+def _own(trajectory: Trajectory) -> list[int]:
+    """The teacher unit that each learner unit is most aligned with at the end."""
     Q, R, T = _fields(trajectory)
-    weight = np.abs(np.nan_to_num(states.cosines(Q[-1], R[-1], T)))
-    rows, columns = linear_sum_assignment(weight, maximize=True)
-    return dict(zip(rows.tolist(), columns.tolist(), strict=True))
+    alignment = np.abs(np.nan_to_num(states.cosines(Q[-1], R[-1], T)))
+    return alignment.argmax(axis=1).tolist()
 
 
 def _time_axis(trajectory: Trajectory, ax: Axes) -> None:
@@ -175,11 +169,19 @@ def _time_axis(trajectory: Trajectory, ax: Axes) -> None:
         ax.axvline(trajectory.escape_time, color=style.GREY, lw=0.9, ls=(0, (2, 2)), zorder=1)
 
 
-def _middle(plateau: Any, ax: Axes) -> float:
-    start = max(plateau.start, ax.get_xlim()[0])
-    if ax.get_xscale() == "log":
-        return float(np.sqrt(start * plateau.end))
-    return 0.5 * (start + plateau.end)
+def _name_plateau(plateau: Plateau, ax: Axes) -> None:
+    """The level of a plateau above the curve: on the plateau if it is wide, else to its right."""
+    scale = np.log10 if ax.get_xscale() == "log" else np.asarray
+    left, right = (float(x) for x in scale(ax.get_xlim()))
+    start, end = (float(x) for x in scale([max(plateau.start, ax.get_xlim()[0]), plateau.end]))
+    wide = end - start > 0.2 * (right - left)
+    ax.annotate(
+        r"$\varepsilon = $" + style.number(plateau.error, 4),
+        ((0.5 * (start + end) - left) / (right - left) if wide else (end - left) / (right - left),
+         plateau.error),
+        (0 if wide else 4, 7), xycoords=("axes fraction", "data"), textcoords="offset points",
+        ha="center" if wide else "left", va="bottom", fontsize=10,
+    )  # fmt: skip
 
 
 def _points(
@@ -226,12 +228,12 @@ def _finding(trajectory: Trajectory, ensemble: Ensemble | None) -> str:
     steps = trajectory.experiment.rule.regime == "population"
     at = (lambda t: f"step {t:g}") if steps else (lambda t: f"α = {t:.4g}")
     parts = [
-        f"plateau at ε = {style.number(plateau.error, 4)} until {at(plateau.end)}"
+        f"plateau at error {style.number(plateau.error, 4)} until {at(plateau.end)}"
         for plateau in trajectory.plateaus[:2]
     ]
     if trajectory.escape_time is not None:
         parts.append(f"escape at {at(trajectory.escape_time)}")
-    parts.append(f"ε = {style.number(trajectory.error[-1])} at the end")
+    parts.append(f"final error {style.number(trajectory.error[-1])}")
     if trajectory.status != "success":
         parts.append(str(trajectory.status))
     if ensemble is not None:
