@@ -61,7 +61,7 @@ def _bordered(J: Array, slope: Array, row: Array, right: Array) -> Array | None:
     matrix = np.empty((len(row), len(row)))
     matrix[:-1, :-1], matrix[:-1, -1], matrix[-1] = J, slope, row
     try:
-        solution = np.linalg.solve(matrix, right)
+        solution = np.asarray(np.linalg.solve(matrix, right), float)
     except np.linalg.LinAlgError:
         return None
     return solution if np.isfinite(solution).all() else None

@@ -162,8 +162,8 @@ class FixedPoints(Sequence[FixedPoint]):
             "family": ("point", _stack([p.family for p in self], (), int)),
             "label": ("point", _stack([p.label for p in self], (), str)),
             "symmetry": ("point", _stack([p.symmetry for p in self], (), str)),
-            "eigenvalue_real": (("point", "mode"), eigenvalues.real),
-            "eigenvalue_imaginary": (("point", "mode"), eigenvalues.imag),
+            "eigenvalue_real": (("point", "mode"), np.real(eigenvalues)),
+            "eigenvalue_imaginary": (("point", "mode"), np.imag(eigenvalues)),
         }
         attributes = {"kind": "fixed-points", "status": str(self.status), "message": self.message}
         return xarray.Dataset(data, attrs=attributes)

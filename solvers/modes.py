@@ -38,12 +38,13 @@ class Mode:
 
 @dataclass(frozen=True)
 class Characters:
-    """The invariant subspaces that a mode's name is read from."""
+    """What a mode's name is read from: invariant subspaces, and who is aligned with whom (K, M)."""
 
     whole: Array
     unsigned: Array
     learner: Array
     teacher: Array
+    aligned: NDArray[np.bool_]
 
 
 def modes(problem: Problem, units: Units, y: Array, jacobian: Array) -> tuple[Mode, ...]:
@@ -94,10 +95,12 @@ def _characters(units: Units, y: Array, free: NDArray[np.intp]) -> Characters:
                 kept += [plain.action(g, free)] if g is not None else []
         return kept
 
+    R = units.layout.unpack(y)[1].reshape(-1, K, n - K).sum(0)
+    aligned = np.abs(R) > 0.1 * np.abs(R).max(initial=1e-6)
     whole = [units.action(g, free) for g in units.isotropy(y)[1]]
     unsigned = [plain.action(g, free) for g in plain.isotropy(y)[1]]
     return Characters(
-        basis(whole), basis(unsigned), basis(moving(range(K))), basis(moving(range(K, n)))
+        basis(whole), basis(unsigned), basis(moving(range(K))), basis(moving(range(K, n))), aligned
     )
 
 
@@ -106,8 +109,11 @@ def _name(layout: Layout, span: Array, characters: Characters) -> str:
         return float(np.sum((basis.T @ span) ** 2)) / span.shape[1]
 
     if share(characters.whole) > 0.5:
-        return _invariant_name(layout, span)
+        return _invariant_name(layout, span, characters.aligned)
+    aligned = characters.aligned
     if share(characters.unsigned) > 0.5:
+        if aligned.any():
+            return _invariant_name(layout, span, aligned)
         return "choosing the sign of the overlap with the teacher"
     breaks_learners = share(characters.learner) < 0.5
     breaks_teachers = share(characters.teacher) < 0.5
@@ -120,7 +126,7 @@ def _name(layout: Layout, span: Array, characters: Characters) -> str:
     return "breaking the symmetry between pairs of learner and teacher units"
 
 
-def _invariant_name(layout: Layout, span: Array) -> str:
+def _invariant_name(layout: Layout, span: Array, aligned: NDArray[np.bool_]) -> str:
     """The name of a symmetric mode, by the order parameters that carry most of its weight."""
     weight = np.sum(span**2, axis=1) / span.shape[1]
     full = np.zeros(layout.size)
@@ -128,11 +134,13 @@ def _invariant_name(layout: Layout, span: Array) -> str:
     Q, R, w = layout.unpack(full)
     K, blocks = layout.hidden, layout.blocks or 1
     Q = Q.reshape(blocks, K, K)
+    own = float(R[..., aligned].sum()) if aligned.any() else float(R.sum())
     diagonal = float(np.trace(Q, axis1=1, axis2=2).sum())
     parts = {
         "growing or shrinking norm": diagonal,
         "aligning learner units with each other": (float(Q.sum()) - diagonal) / 2,
-        "growing or losing overlap with the teacher": float(R.sum()),
+        "growing or losing overlap with the teacher": own,
+        "turning towards other teacher units": float(R.sum()) - own,
         "rescaling the head": float(w.sum()),
     }
     return max(parts, key=lambda name: parts[name])

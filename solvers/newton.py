@@ -12,6 +12,8 @@ Array = NDArray[np.float64]
 
 SINGULAR = 1e-9
 """Singular values below this share of the largest are a null space in the final Newton steps."""
+PATIENCE = 15
+"""Steps within which |F| must halve."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,7 @@ def find_root(
     *,
     known: Sequence[Array] = (),
     tolerance: float = 1e-11,
-    steps: int = 80,
+    steps: int = 60,
     radius: float = 1e4,
 ) -> Root:
     """A zero of F from ``start``, away from the ``known`` ones.
@@ -44,24 +46,46 @@ def find_root(
     """
     x = np.array(start, float)
     F = residual(x)
-    shift, count = 1.0, 0
     if not np.isfinite(F).all():
         return Root(x, np.inf, False, 0)
+    if len(known):
+        return _deflated(residual, jacobian, x, known, tolerance, steps)
+    shift, count, best = 1.0, 0, [float(np.linalg.norm(F))]
     while np.abs(F).max(initial=0.0) > 1e-7 and count < steps:
         count += 1
-        J = jacobian(x)
-        size = float(np.linalg.norm(F))
-        step = _shifted_step(J, F, shift * size)
-        step = step * _deflation_factor(x, step, known)
-        trial = x + step
+        trial = x + _shifted_step(jacobian(x), F, shift * best[-1])
         G = residual(trial)
-        merit = _merit(trial, G, known)
-        if np.isfinite(merit) and merit < _merit(x, F, known):
+        size = float(np.linalg.norm(G))
+        if size < best[-1]:
             x, F, shift = trial, G, max(shift / 5, 1e-12)
         else:
             shift *= 6
-        if shift > 1e12 or np.abs(x).max(initial=0.0) > radius:
+        best.append(min(best[-1], size) if np.isfinite(size) else best[-1])
+        stalled = count > PATIENCE and best[-1] > 0.5 * best[-PATIENCE]
+        if stalled or np.abs(x).max(initial=0.0) > radius:
             break
+    return _polish(residual, jacobian, x, F, tolerance, count)
+
+
+def _deflated(
+    residual: Callable[[Array], Array],
+    jacobian: Callable[[Array], Array],
+    x: Array,
+    known: Sequence[Array],
+    tolerance: float,
+    steps: int,
+) -> Root:
+    """Full Newton steps on the deflated system, which must not be damped to pass known zeros."""
+    F, count = residual(x), 0
+    while np.abs(F).max(initial=0.0) > 1e-6 and count < steps:
+        count += 1
+        step = -np.linalg.lstsq(jacobian(x), F, rcond=SINGULAR)[0]
+        step = step * _deflation_factor(x, step, known)
+        longest = 1 + float(np.abs(x).max(initial=0.0))
+        x = x + step * min(1.0, longest / max(float(np.abs(step).max(initial=0.0)), 1e-300))
+        F = residual(x)
+        if not np.isfinite(F).all():
+            return Root(x, np.inf, False, count)
     return _polish(residual, jacobian, x, F, tolerance, count)
 
 
@@ -91,13 +115,6 @@ def _polish(
             break
         x, F, size, count = trial, G, new, count + 1
     return Root(x, size, size <= tolerance, count)
-
-
-def _merit(x: Array, F: Array, known: Sequence[Array]) -> float:
-    size = float(np.linalg.norm(F))
-    for a in known:
-        size *= 1 + 1 / max(float(np.sum((x - a) ** 2)), 1e-300)
-    return size
 
 
 def _deflation_factor(x: Array, step: Array, known: Sequence[Array]) -> float:

@@ -14,7 +14,7 @@ from solvers.steady import Steady
 
 Array = NDArray[np.float64]
 
-ANSATZE = 160
+ANSATZE = 80
 """Alignment patterns that are tried, at most."""
 
 
@@ -38,9 +38,11 @@ def structured(steady: Steady, value: float, rng: np.random.Generator) -> Iterat
         rest = list(combinations_with_replacement(range(len(rows)), K))
     else:
         rest = [tuple(sorted(rng.integers(len(rows), size=K))) for _ in range(ANSATZE - len(first))]
-    for choice in dict.fromkeys([*first, *rest]):
+    scales = ((1.0, 1e-3), (0.6, 0.05), (1.5, 2.0))
+    choices = list(dict.fromkeys([*first, *rest]))
+    for number, choice in enumerate(choices):
         A = rows[list(choice)]
-        for scale, orthogonal in ((1.0, 1e-3), (0.6, 0.05), (1.5, 2.0)):
+        for scale, orthogonal in scales if number < len(first) else (scales[number % 3],):
             yield _state(steady, value, scale * A, orthogonal * np.eye(K), rng)
 
 
