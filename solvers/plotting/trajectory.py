@@ -24,7 +24,7 @@ Array = NDArray[np.float64]
 
 MANY = 6
 """Above this many curves in a panel they are named by kind, not one by one."""
-MARKS = 24
+MARKS = 32
 """At most this many simulation points per curve."""
 
 
@@ -78,7 +78,7 @@ def error_panel(
         ax.plot(trajectory.time, evaluation, color=style.colour(1), ls="--", label="at test time")
     ax.set_ylabel(r"error $\varepsilon$")
     for plateau in trajectory.plateaus:
-        _name_plateau(plateau, ax)
+        _name_plateau(plateau, trajectory.escape_time, ax)
     _legend(ax)
     return ax
 
@@ -89,7 +89,9 @@ def cross_panel(trajectory: Trajectory, ax: Axes, ensemble: Ensemble | None = No
     K, M = R.shape[1:]
     own = _own(trajectory)
     _time_axis(trajectory, ax)
-    for k, n in sorted(np.ndindex(K, M), key=lambda pair: own[pair[0]] == pair[1]):
+    for k, n in sorted(
+        np.ndindex(K, M), key=lambda pair: own[pair[0]] == pair[1] if K * M > MANY else pair[1]
+    ):
         mine = own[k] == n
         if K * M <= MANY:
             line = {"color": style.colour(k), "ls": style.linestyle(n), "label": _name("R", k, n)}
@@ -111,10 +113,10 @@ def self_panel(trajectory: Trajectory, ax: Axes, ensemble: Ensemble | None = Non
     K = Q.shape[1]
     pairs = [(k, l) for k in range(K) for l in range(k, K)]
     _time_axis(trajectory, ax)
-    for k, l in sorted(pairs, key=lambda pair: pair[0] == pair[1]):
+    for k, l in sorted(pairs, key=lambda pair: (pair[0] == pair[1], pair)):
         line: dict[str, Any] = {"color": style.colour(k) if k == l else style.GREY}
         if len(pairs) <= MANY:
-            line |= {"ls": "-" if k == l else style.linestyle(l - k), "label": _name("Q", k, l)}
+            line |= {"ls": style.linestyle(k if k == l else 2), "label": _name("Q", k, l)}
         elif k == l:
             line |= {"lw": 1.4}
         else:
@@ -133,7 +135,8 @@ def head_panel(trajectory: Trajectory, ax: Axes, ensemble: Ensemble | None = Non
     K = trajectory.w.shape[1]
     _time_axis(trajectory, ax)
     for k in range(K):
-        ax.plot(trajectory.time, trajectory.w[:, k], color=style.colour(k), label=_name("w", k))
+        line = {"color": style.colour(k), "ls": style.linestyle(k), "label": _name("w", k)}
+        ax.plot(trajectory.time, trajectory.w[:, k], **line)
         _points(ax, ensemble, "w", (k,), style.colour(k))
     ax.set_ylabel(r"$w_k$")
     _legend(ax, {r"$w_k$": style.INK} if K > MANY else None)
@@ -169,17 +172,19 @@ def _time_axis(trajectory: Trajectory, ax: Axes) -> None:
         ax.axvline(trajectory.escape_time, color=style.GREY, lw=0.9, ls=(0, (2, 2)), zorder=1)
 
 
-def _name_plateau(plateau: Plateau, ax: Axes) -> None:
+def _name_plateau(plateau: Plateau, escape: float | None, ax: Axes) -> None:
     """The level of a plateau above the curve: on the plateau if it is wide, else to its right."""
     scale = np.log10 if ax.get_xscale() == "log" else np.asarray
-    left, right = (float(x) for x in scale(ax.get_xlim()))
-    start, end = (float(x) for x in scale([max(plateau.start, ax.get_xlim()[0]), plateau.end]))
-    wide = end - start > 0.2 * (right - left)
+    first = ax.get_xlim()[0]
+    right = max(plateau.end, escape or 0.0)
+    ends = np.array([max(plateau.start, first), plateau.end, right])
+    left, last = (float(x) for x in scale(ax.get_xlim()))
+    start, end, after = ((scale(ends) - left) / (last - left)).tolist()
+    wide = end - start > 0.2
     ax.annotate(
         r"$\varepsilon = $" + style.number(plateau.error, 4),
-        ((0.5 * (start + end) - left) / (right - left) if wide else (end - left) / (right - left),
-         plateau.error),
-        (0 if wide else 4, 7), xycoords=("axes fraction", "data"), textcoords="offset points",
+        (0.5 * (start + end) if wide else after, plateau.error), (0 if wide else 5, 6),
+        xycoords=("axes fraction", "data"), textcoords="offset points",
         ha="center" if wide else "left", va="bottom", fontsize=10,
     )  # fmt: skip
 
@@ -191,7 +196,7 @@ def _points(
     index: tuple[int, ...],
     colour: str,
 ) -> None:
-    """Means over runs with standard errors, thinned to at most 24 marks."""
+    """Means over runs with standard errors, thinned to at most 32 marks."""
     if ensemble is None:
         return
     runs = dict(ensemble.runs)

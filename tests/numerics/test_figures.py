@@ -41,7 +41,7 @@ def test_theory_as_lines_and_runs_as_points(trajectory, rng):
     ]  # fmt: skip
     points = top.containers[0].lines[0]
     np.testing.assert_allclose(points.get_ydata()[0], ensemble.mean["error"][0])
-    assert len(points.get_ydata()) <= 24
+    assert len(points.get_ydata()) <= 32
     assert len(cross.containers) == 4
 
 
