@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from solvers import store
+from solvers.boundary import stability_boundary
 from solvers.engine import Interrupted, pool_of
 from solvers.errors import ExperimentError
 from solvers.experiment import Experiment
@@ -107,11 +108,15 @@ def phase_diagram(
     finished = _finished(study, folder)
     if finished and resume and not (folder / JOURNAL).exists():
         return finished
-    with Journal(folder / JOURNAL, study.identity, resume=resume) as journal:
+    with (
+        pool_of(workers, cluster) as pool,
+        Journal(folder / JOURNAL, study.identity, resume=resume) as journal,
+    ):
         try:
-            with pool_of(workers, cluster) as pool:
-                places = fill(study, journal, pool, progress)
-            made = dataset(study, journal, places)
+            made = dataset(study, journal, fill(study, journal, pool, progress))
+            boundary = stability_boundary(study, made, pool)
+            if boundary is not None:
+                made[boundary.name] = boundary
             store.save(made, folder / FILE, experiment)
         except (Interrupted, KeyboardInterrupt, store.ResultFileError) as error:
             raise _interrupted(error, study, journal) from None

@@ -14,6 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection, PolyCollection
 from matplotlib.colors import LogNorm, to_rgb
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
@@ -58,6 +59,11 @@ NAMES = {
 }
 """What the axis of a key is called; others by their key."""
 
+STABILITY: dict[str, Any] = {
+    "color": "#D55E00", "lw": 2.2, "marker": "o", "ms": 4,
+    "path_effects": [withStroke(linewidth=4.4, foreground="white")],
+}  # fmt: skip
+"""The line where end states lose stability."""
 PIXELS = 240
 """Side of the raster on which adaptively placed points are drawn."""
 SMALLEST_ERROR = 1e-8
@@ -155,8 +161,8 @@ def _two_panels(diagram: PhaseDiagram) -> Figure:
     figure = style.new_figure(width=1.6 * style.WIDTH, height=4.9)
     left, right = figure.subplots(1, 2, sharex=True, sharey=True)
     map = _map(diagram.dataset, diagram.axes)
-    phase_panel(map, left)
-    error_panel(map, right)
+    for ax in (phase_panel(map, left), error_panel(map, right)):
+        _stability(diagram.dataset, map, ax)
     right.set_ylabel("")
     return figure
 
@@ -346,11 +352,25 @@ def _contours(map: Map, ax: Axes) -> None:
             text.set_path_effects([withStroke(linewidth=2.2, foreground="white")])
 
 
+def _stability(dataset: xarray.Dataset, map: Map, ax: Axes) -> None:
+    """Where the end states lose stability, as a line through the values that were found."""
+    if "stability_boundary" not in dataset:
+        return
+    line = dataset["stability_boundary"]
+    found = np.isfinite(line.values)
+    over_x = line.dims[0] == map.x.key
+    across = (map.x if over_x else map.y).centres[found]
+    critical = line.values[found]
+    ax.plot(*((across, critical) if over_x else (critical, across)), **STABILITY)
+
+
 def _legend(figure: Figure, diagram: PhaseDiagram) -> None:
-    handles = [
+    handles: list[Any] = [
         Patch(facecolor=LOOKS[label][0], hatch=LOOKS[label][1], edgecolor="#333333", label=label)
         for label in diagram.labels
     ]
+    if "stability_boundary" in diagram.dataset:
+        handles.append(Line2D([], [], label="loss of stability, by continuation", **STABILITY))
     figure.legend(
         handles=handles, loc="outside lower center", ncols=min(4, len(handles)), handleheight=1.4
     )

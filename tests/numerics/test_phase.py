@@ -406,3 +406,16 @@ def test_labels_can_be_told_apart_in_grey():
         for other, (tone, lines) in looks.items():
             assert hatch != lines or abs(grey - tone) > 0.2, (label, other)
         looks[label] = grey, hatch
+
+
+def test_the_boundary_of_stability_is_overlaid(tmp_path):
+    """Above η_J = 2.3068 the perfect solution of the soft committee is unstable."""
+    axes = ["rule.outer_rate=1.5:3:2", "model.teacher_overlap=1,1.1"]
+    diagram = phase_diagram(Experiment.load("saad-solla"), axes, tmp_path, workers=2)
+    critical = diagram.dataset["stability_boundary"]
+    assert critical.dims == ("model.teacher_overlap",)
+    assert critical.attrs["key"] == "rule.outer_rate"
+    assert float(critical[0]) == pytest.approx(2.306828, abs=1e-6)
+    assert 1.5 < float(critical[1]) < 3
+    texts = [text.get_text() for text in diagram.plot().legends[0].get_texts()]
+    assert "loss of stability, by continuation" in texts
