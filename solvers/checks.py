@@ -82,6 +82,13 @@ def sizes(document: schema.Document) -> None:
         fits("simulate.dimension × simulate.runs", run.runs * run.dimension * (K + M))
 
 
+def integration_fits(layout: Layout) -> None:
+    """Refuses a flow whose Jacobian, or whose averages per pair, cannot fit in memory."""
+    pairs, fields = len(layout.pairs[0]), layout.hidden + layout.teacher_hidden
+    need = max(layout.size**2, pairs * fields**2)
+    fits("model.hidden and model.teacher_hidden: the flow and its Jacobian", need)
+
+
 def fits(key: str, numbers: int) -> None:
     """Refuses an array of that many numbers if it exceeds the machine's memory."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

@@ -209,13 +209,14 @@ class Experiment:
             ExperimentError: there is no theory for this combination.
         """
         from theory.codegen import compile_flow
+        from theory.errors import NoClosedFormError
         from theory.flow import NoTheoryError
 
         heads = self.tasks.heads is not None
         compiled = compile_flow(self.rule, self.layout, self.activation, heads=heads)
         try:
             compiled.source  # noqa: B018 (derives)
-        except NoTheoryError as error:
+        except (NoTheoryError, NoClosedFormError) as error:
             raise ExperimentError(error) from error
         return compiled
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from solvers import store
+from solvers.checks import integration_fits
 from solvers.cli import common
 from solvers.results import Status, Trajectory
 
@@ -25,6 +26,7 @@ def run(
     experiment = common.experiment(source, set)
     wanted = out if out or json else Path("results") / experiment.name
     folder = common.destination(wanted) if wanted else None
+    integration_fits(experiment.layout)
     from solvers.integrate import integrate
 
     with common.progress("integrate", quiet):

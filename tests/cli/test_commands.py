@@ -32,7 +32,8 @@ def call(capsys: pytest.CaptureFixture[str]):
 
     def called(*arguments: str) -> tuple[int, str, str]:
         status = execute(arguments)
-        return (status, *capsys.readouterr())
+        out, err = capsys.readouterr()
+        return status, out, err
 
     return called
 
@@ -180,12 +181,31 @@ def test_what_is_not_a_number_is_null():
     assert common.jsonable([1 + 2j, None, "x", True]) == [[1.0, 2.0], None, "x", True]
 
 
-def test_combinations_without_a_theory_are_refused_in_one_line(call):
-    several = ("--set", "rule.support=3", "--set", "rule.inner_steps=2")
-    for command in ("run", "derive"):
-        status, out, err = call(command, "meta-specialization", *several)
-        assert (status, out, err.count("\n"), written()) == (2, "", 1, [])
-        assert "support" in err
+MAML = ("rule.name=maml", "rule.support_ratio=2.0")
+FROZEN = 'rule={name="frozen-representation", outer_rate=0.5, support=3}'
+REFUSED = {
+    "several steps on a finite support": ("rule.support=3", "rule.inner_steps=2"),
+    "several steps at a finite ratio": (*MAML, "rule.inner_steps=2"),
+    "population at a finite ratio": (*MAML, "rule.regime=population"),
+    "a head fitted on a finite support": (FROZEN,),
+}
+
+
+@pytest.mark.parametrize("changes", REFUSED.values(), ids=REFUSED)
+@pytest.mark.parametrize("command", ["run", "derive"])
+def test_combinations_without_a_theory_are_refused_in_one_line(call, command, changes):
+    settings = [word for change in changes for word in ("--set", change)]
+    status, out, err = call(command, "meta-specialization", *settings)
+    assert (status, out, err.count("\n"), written()) == (2, "", 1, [])
+    assert "support" in err
+
+
+def test_a_flow_beyond_memory_is_refused(call):
+    random = "initial={w=1.0, random={norm=0.5, dimension=2000}}"
+    many = ("--set", "model.hidden=900", "--set", "model.teacher_hidden=900", "--set", random)
+    status, out, err = call("run", "saad-solla", *many)
+    assert (status, out, err.count("\n"), written()) == (2, "", 1, [])
+    assert "do not fit" in err
 
 
 @contextmanager
