@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
-from types import CodeType
+from types import CodeType, ModuleType
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,8 @@ from theory.closed import close
 from theory.differentiation import push_forward
 from theory.flow import Flow, Structure, derive, symbolic
 from theory.indexed import Program, index
+from theory.loops import PRELUDE as LOOP_PRELUDE
+from theory.loops import loop_source
 from theory.lowering import NumpyWriter
 from theory.overlaps import Layout, field_covariance
 from theory.rules.base import Rule
@@ -73,10 +75,11 @@ FUNCTIONS = {"flow": RATES, "error": ("error",), "jacobian": RATES, "error_gradi
 TANGENTS = ("jacobian", "error_gradient")
 
 
-def generate(flow: Flow, activation: Activation, name: str) -> str:
-    """Readable numpy source of one function: flow, error, jacobian or error_gradient.
+def generate(flow: Flow, activation: Activation, name: str, backend: str = "numpy") -> str:
+    """Readable source of one function: flow, error, jacobian or error_gradient.
 
-    The source does not depend on K and M: parameters and sizes are arguments.
+    The source does not depend on K and M: parameters and sizes are arguments. Raises
+    UnsupportedError where the compiled backend "numba" lacks a routine that the flow needs.
     """
     outputs = FUNCTIONS[name]
     program = close(flow.program.needed(outputs), activation)
@@ -88,8 +91,9 @@ def generate(flow: Flow, activation: Activation, name: str) -> str:
         }
         derivative = push_forward(program, tangents, index("y"))
         outputs = tuple(str(derivative[output].label) for output in outputs)
-    source, arguments = _function(name, program, outputs, flow.scalars)
-    header = f"# {flow.title}, activation {activation.name}\n{PRELUDE}"
+    write, prelude = (_function, PRELUDE) if backend == "numpy" else (loop_source, LOOP_PRELUDE)
+    source, arguments = write(name, program, outputs, flow.scalars)
+    header = f"# {flow.title}, activation {activation.name}\n{prelude}"
     listed = textwrap.fill(f"ARGUMENTS = {arguments!r}", 96, subsequent_indent="             ")
     return "\n\n".join([header, listed + "\n", source])
 
@@ -134,13 +138,23 @@ def _key(stated: Rule, structure: Structure, activation: Activation) -> str:
     return hashlib.sha256("\n".join(text).encode()).hexdigest()
 
 
-def source_of(rule: Rule, structure: Structure, activation: Activation, name: str) -> str:
+def source_path(
+    rule: Rule, structure: Structure, activation: Activation, name: str, backend: str
+) -> Path:
+    """Where the generated source of a function is kept."""
+    key = _key(symbolic(rule), structure, activation)[:32]
+    return cache_folder() / f"{backend}_{name}_{key}.py"
+
+
+def source_of(
+    rule: Rule, structure: Structure, activation: Activation, name: str, backend: str = "numpy"
+) -> str:
     """Generated source of a function, from the cache on disk where it has been made before."""
-    path = cache_folder() / f"{_key(symbolic(rule), structure, activation)[:32]}-{name}.py"
+    path = source_path(rule, structure, activation, name, backend)
     try:
         return path.read_text(encoding="utf-8")
     except OSError:
-        source = generate(derive(rule, structure), activation, name)
+        source = generate(derive(rule, structure), activation, name, backend)
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(
@@ -167,6 +181,22 @@ def _load(source: str, activation: Activation) -> dict[str, Any]:
     return namespace
 
 
+@lru_cache(maxsize=128)
+def load_compiled(
+    rule: Rule, structure: Structure, activation: Activation, name: str
+) -> ModuleType:
+    """The module of a compiled function; numba keeps its machine code beside the source.
+
+    Raises UnsupportedError where the flow calls a numeric routine.
+    """
+    source = source_of(rule, structure, activation, name, "numba")
+    path = source_path(rule, structure, activation, name, "numba")
+    module = ModuleType(path.stem)
+    module.__file__ = str(path)
+    exec(compile(source, str(path), "exec"), module.__dict__)
+    return module
+
+
 @dataclass(frozen=True)
 class CompiledFlow:
     """A flow as numpy functions of the state vector y and the parameters.
@@ -180,6 +210,7 @@ class CompiledFlow:
     structure: Structure
     activation: Activation
     layout: Layout
+    backend: str = "numpy"
 
     @property
     def discrete(self) -> bool:
@@ -229,6 +260,33 @@ class CompiledFlow:
         return {"rows": rows, "columns": columns, "pair_of": pair_of, "units": np.arange(K),
                 "teachers": np.arange(M), "fields": np.arange(K + M),
                 "Q_dot": Q, "R_dot": R, "w_dot": w}  # fmt: skip
+
+    @cached_property
+    def _loops(self) -> dict[str, Any]:
+        """Compiled functions made so far, and the arguments they were last called with."""
+        return {}
+
+    def _compiled(self, name: str, y: Array, parameters: Parameters, out: Array) -> Array:
+        """One call of a compiled function, which fills ``out``."""
+        if name not in self._loops:
+            module = load_compiled(self.rule, self.structure, self.activation, name)
+            names = module.ARGUMENTS[4:-1]
+            self._loops[name] = [getattr(module, name), names, None, ()]
+        entry = self._loops[name]
+        function, names, given, prepared = entry
+        values = [parameters.get(a) for a in names]
+        if given is None or any(a is not b for a, b in zip(values, given, strict=True)):
+            prepared = tuple(self._prepared(a, parameters) for a in names)
+            entry[2:] = values, prepared
+        layout = self._layout
+        K, M = self.layout.hidden, self.layout.teacher_hidden
+        function(np.ascontiguousarray(y, float), K, M, layout["pair_of"], *prepared, out)
+        return out
+
+    def _prepared(self, name: str, parameters: Parameters) -> Any:
+        """An argument of a compiled function: a float, or a contiguous array that may be written."""
+        value = self._layout[name] if name in self._layout else self._given(name, parameters)
+        return np.array(value, float, order="C") if np.ndim(value) else float(value)
 
     def _call(self, name: str, y: Array, parameters: Parameters, **more: Array) -> Any:
         Q, R, w = self.layout.unpack(y)
@@ -290,12 +348,17 @@ class CompiledFlow:
 
     def rhs(self, y: Array, parameters: Parameters) -> Array:
         """dy/dα at y, shape (size,)."""
+        if self.backend == "numba":
+            return self._compiled("flow", y, parameters, np.empty(self.layout.size))
         more = {"S_finite": self.finite_noise(y, parameters)} if self._finite else {}
         dQ, dR, dw = self._call("flow", y, parameters, **more)
         return np.concatenate([dQ.ravel(), dR.ravel(), dw])
 
     def jacobian(self, y: Array, parameters: Parameters) -> Array:
         """∂(rhs)_i/∂y_j, shape (size, size)."""
+        if self.backend == "numba":
+            n = self.layout.size
+            return self._compiled("jacobian", y, parameters, np.empty((n, n)))
         more = self._finite_noise_along(y, parameters) if self._finite else {}
         dQ, dR, dw = self._call("jacobian", y, parameters, **more)
         n = self.layout.size
@@ -303,14 +366,18 @@ class CompiledFlow:
 
     def observables(self, y: Array, parameters: Parameters) -> dict[str, float]:
         """Built-in observables at y: the generalisation error after the rule's adaptation."""
-        return {"error": float(self._call("error", y, parameters))}
+        return {"error": self.error(y, parameters)}
 
     def error(self, y: Array, parameters: Parameters) -> float:
         """ε = ½⟨(f − y)²⟩ against the noiseless target, after the rule's adaptation."""
+        if self.backend == "numba":
+            return float(self._compiled("error", y, parameters, np.empty(1))[0])
         return float(self._call("error", y, parameters))
 
     def error_gradient(self, y: Array, parameters: Parameters) -> Array:
         """∂ε/∂y, shape (size,)."""
+        if self.backend == "numba":
+            return self._compiled("error_gradient", y, parameters, np.empty(self.layout.size))
         return np.asarray(self._call("error_gradient", y, parameters))
 
 

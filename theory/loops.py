@@ -1,0 +1,407 @@
+"""From indexed definitions to loops over indices, for the compiled tier.
+
+Each definition becomes nested loops over plain numbers, in one function that numba compiles. What
+belongs to one pair of learner units is kept in scratch space inside the loop over pairs, so that
+it stays in the fastest memory; everything else lies in one work array, at offsets that the source
+names. Sums over several indices are taken two factors at a time where that is cheaper.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import replace
+
+import numpy as np
+import sympy
+from sympy import Expr, Indexed, Symbol
+
+from theory.indexed import Definition, Piece, Program, free_indices, index, range_of
+from theory.lowering import SIZES, FormulaPrinter
+
+SIZE_NAMES = {"K": "K", "M": "M", "N": "N", "H": "H", "tasks": "tasks", "L": "L", "Y": "Y"}
+
+
+STATE = ("Q", "R", "w")
+
+
+class UnsupportedError(ValueError):
+    """The flow needs a numeric routine that the compiled tier does not have."""
+
+
+class _Printer(FormulaPrinter):
+    """Scalar expressions of the loops."""
+
+    def _print_Function(self, expr: Expr) -> str:
+        if hasattr(type(expr), "signature") or type(expr).__name__ == "SignMoment":
+            raise UnsupportedError(f"{type(expr).__name__} is evaluated by a numeric routine")
+        return super()._print_Function(expr)
+
+
+def _cost(indices: Iterable[Symbol]) -> float:
+    return float(np.prod([SIZES[range_of(i)] for i in set(indices)]))
+
+
+def binary(program: Program) -> Program:
+    """The program with sums over several indices taken two factors at a time where cheaper."""
+    made = Program(dict(program.inputs))
+    for definition in program.definitions:
+        pieces = []
+        for piece in definition.pieces:
+            total = sympy.Integer(0)
+            for term in piece.terms():
+                paired = definition.paired
+                total += term if paired else _factored(made, definition, piece, term)
+            pieces.append(Piece(piece.at, total))
+        made.definitions.append(replace(definition, pieces=tuple(pieces)))
+    return made
+
+
+def _factored(program: Program, definition: Definition, piece: Piece, term: Expr) -> Expr:
+    """A term with its cheapest product of two factors summed first, as a definition of its own."""
+    summed = set(piece.summed(term))
+    factors = [f for f in sympy.Mul.make_args(term) if f.has(Indexed)]
+    if len(summed) < 2 or len(factors) < 3:
+        return term
+    best: tuple[float, Expr, set[Symbol]] | None = None
+    for i, first in enumerate(factors):
+        for second in factors[:i]:
+            joint = free_indices(first) | free_indices(second)
+            rest = [f for f in factors if f is not first and f is not second]
+            outside = set(piece.at).union(*(free_indices(f) for f in rest))
+            gone = joint - outside
+            if gone and (best is None or _cost(joint) < best[0]):
+                best = _cost(joint), first * second, set(joint & outside)
+    if best is None or 2 * best[0] > _cost(free_indices(term)):
+        return term
+    _, product, kept = best
+    at = tuple(sorted(kept, key=str))
+    base = program.define(f"{definition.name}_part", (at, product))
+    return _factored(program, definition, piece, term / product * base[at])
+
+
+def hoisted(program: Program) -> Program:
+    """The program with roots and reciprocals of fewer indices evaluated once, not in every entry."""
+    made = Program(dict(program.inputs))
+    for definition in program.definitions:
+        pair = (
+            set(definition.pieces[0].at[pair_axis(definition) :][:2])
+            if definition.paired
+            else set()
+        )
+        pieces = []
+        for piece in definition.pieces:
+            whole = free_indices(piece.expression) | set(piece.at)
+            roots = {}
+            for power in sorted(
+                piece.expression.atoms(sympy.Pow), key=sympy.count_ops, reverse=True
+            ):
+                own = free_indices(power)
+                cheap = power.exp.is_Integer and power.exp > 0
+                if cheap or not own or not own < whole or any(r.has(power) for r in roots):
+                    continue
+                roots[power] = _root(made, definition, power, own, pair)
+            pieces.append(Piece(piece.at, piece.expression.xreplace(roots)))
+        made.definitions.append(replace(definition, pieces=tuple(pieces)))
+    return made
+
+
+def _root(
+    program: Program, definition: Definition, power: Expr, own: frozenset[Symbol], pair: set[Symbol]
+) -> Expr:
+    """The entry of a definition of its own that holds a root."""
+    paired = bool(own & pair)
+    lead = lead_of(definition) if paired else ()
+    units = definition.pieces[0].at[pair_axis(definition) :][:2] if paired else ()
+    at = (*lead, *units, *sorted(own - set(lead) - set(units), key=str))
+    names = {}
+    if len(at) == len(lead) + len(units) + 1 and range_of(at[-1]) == "N":
+        names = {at[-1]: index("c")}
+    there = tuple(i.xreplace(names) for i in at)
+    base = program.define("root", (there, power.xreplace(names)), paired=paired)
+    return base[at]
+
+
+def scheduled(program: Program) -> list[list[Definition]]:
+    """Definitions in groups: single ones, and runs of those per pair that can share a loop."""
+    left, done = list(program.definitions), set(program.inputs)
+    groups: list[list[Definition]] = []
+    while left:
+        ready = [d for d in left if not d.paired and d.reads() <= done]
+        if ready:
+            groups.append([ready[0]])
+            done.add(ready[0].name)
+            left.remove(ready[0])
+            continue
+        group: list[Definition] = []
+        for definition in left:
+            own = {d.name for d in group}
+            alike = not group or lead_of(definition) == lead_of(group[0])
+            if definition.paired and alike and definition.reads() <= done | own:
+                group.append(definition)
+        groups.append(group)
+        done |= {d.name for d in group}
+        left = [d for d in left if d not in group]
+    return groups
+
+
+def pair_axis(definition: Definition) -> int:
+    """Where the two axes of a pair begin."""
+    ranges = definition.ranges
+    return next(i for i in range(len(ranges) - 1) if ranges[i] == ranges[i + 1] == "K")
+
+
+def lead_of(definition: Definition) -> tuple[Symbol, ...]:
+    """The indices before the pair."""
+    return definition.pieces[0].at[: pair_axis(definition)]
+
+
+class LoopWriter:
+    """Writes the body of a function that evaluates a program by loops."""
+
+    def __init__(self, program: Program, outputs: tuple[str, ...]) -> None:
+        self.program = hoisted(binary(program))
+        self.outputs = outputs
+        self.lines: list[str] = []
+        self.printer = _Printer()
+        self.sizes: list[tuple[str, str]] = []
+        self.scratch = self._scratch()
+        self.definitions = {d.name: d for d in self.program.definitions}
+        self.fresh = 0
+        self.in_pair = False
+
+    def _scratch(self) -> set[str]:
+        """Tensors per pair that only their own group reads: no axis for pairs, nor for tasks."""
+        groups = scheduled(self.program)
+        inner: set[str] = set()
+        for group in groups:
+            names = {d.name for d in group if d.paired}
+            outside = {n for g in groups if g is not group for d in g for n in d.reads()}
+            inner |= names - outside - set(self.outputs)
+        return inner
+
+    def write(self) -> list[str]:
+        """Lines of source."""
+        for group in scheduled(self.program):
+            if group[0].paired:
+                self._pairs(group)
+            else:
+                self._single(group[0])
+        offsets, start = [], "0"
+        for name, size in self.sizes:
+            offsets += [f"o_{name} = {start}"]
+            start = f"o_{name} + {size}"
+        return [*offsets, f"W = empty({start})", *self.lines]
+
+    # ── storage ──────────────────────────────────────────────────────────────────────────────
+
+    def _stored(self, definition: Definition) -> list[str]:
+        """Sizes of the axes that a tensor is stored with."""
+        axes = [SIZE_NAMES[r] for r in definition.ranges]
+        if definition.paired:
+            where = pair_axis(definition)
+            axes[where : where + 2] = [] if definition.name in self.scratch else ["pairs"]
+            if definition.name in self.scratch:
+                axes = axes[where:]
+        return axes
+
+    def _allocate(self, definition: Definition) -> None:
+        self.sizes.append((definition.name, "*".join(self._stored(definition)) or "1"))
+
+    def _place(self, name: str, at: tuple[Symbol, ...]) -> str:
+        """Code that reads or writes one entry."""
+        if name in STATE:
+            return self._state(name, [str(i) for i in at])
+        if name in self.program.inputs:
+            ranges = self.program.inputs[name]
+            return (
+                f"{name}[{', '.join(self._number(i, r) for i, r in zip(at, ranges, strict=True))}]"
+            )
+        definition = self.definitions[name]
+        numbers = [self._number(i, r) for i, r in zip(at, definition.ranges, strict=True)]
+        if definition.paired:
+            where = pair_axis(definition)
+            first, second = numbers[where : where + 2]
+            if name in self.scratch:
+                numbers = numbers[where + 2 :]
+            else:
+                here = self.in_pair and (first, second) == ("k", "l")
+                pair = "p" if here else f"pair_of[{first}, {second}]"
+                numbers[where : where + 2] = [pair]
+        code = f"o_{name}"
+        sizes = self._stored(definition)
+        if not numbers:
+            return f"W[{code}]"
+        flat = numbers[0]
+        for number, size in zip(numbers[1:], sizes[1:], strict=True):
+            flat = f"({flat})*{size} + {number}"
+        return f"W[{code} + {flat}]"
+
+    def _state(self, name: str, at: list[str]) -> str:
+        """An entry of the state vector: Q once per pair, then R, then w, block by block."""
+        blocks = "L*" if "L" in self.program.inputs.get("Q", ()) else ""
+        block = at.pop(0) if blocks and name != "w" else "0"
+        if name == "Q":
+            pair = "p" if self.in_pair and at == ["k", "l"] else f"pair_of[{at[0]}, {at[1]}]"
+            return f"state[{block}*pairs + {pair}]" if blocks else f"state[{pair}]"
+        if name == "R":
+            return f"state[{blocks}pairs + ({block}*K + {at[0]})*M + {at[1]}]"
+        return f"state[{blocks}pairs + {blocks}K*M + {at[0]}]"
+
+    @staticmethod
+    def _number(i: Symbol, over: str) -> str:
+        """An index as a number: teacher units come after the learner's on an axis of all fields."""
+        return f"K + {i}" if over == "N" and range_of(i) == "M" else str(i)
+
+    # ── loops ────────────────────────────────────────────────────────────────────────────────
+
+    def _single(self, definition: Definition) -> None:
+        if definition.external:
+            raise UnsupportedError(f"{definition.name} is evaluated by {definition.external}")
+        self._allocate(definition)
+        self._zero(definition, "")
+        for piece in definition.pieces:
+            self._piece(definition, piece, (), "")
+
+    def _zero(self, definition: Definition, indent: str) -> None:
+        if self._filled(definition):
+            return
+        size = dict(self.sizes)[definition.name]
+        self.lines.append(f"{indent}for i in range({size}):")
+        self.lines.append(f"{indent}    W[o_{definition.name} + i] = 0.0")
+
+    @staticmethod
+    def _filled(definition: Definition) -> bool:
+        """Whether the first piece writes every entry."""
+        first = definition.pieces[0]
+        full = tuple(range_of(i) for i in first.at) == definition.ranges
+        return full and len(set(first.at)) == len(first.at)
+
+    def _pairs(self, group: list[Definition]) -> None:
+        """One loop over tasks and pairs for a run of definitions."""
+        for definition in group:
+            self._allocate(definition)
+            if definition.name not in self.scratch:
+                self._zero(definition, "")
+        lead, indent = lead_of(group[0]), ""
+        for i in lead:
+            self.lines.append(f"{indent}for {i} in range({SIZE_NAMES[range_of(i)]}):")
+            indent += "    "
+        self.lines += [
+            f"{indent}for k in range(K):",
+            f"{indent}    for l in range(k + 1):",
+            f"{indent}        p = pair_of[k, l]",
+        ]
+        indent += "        "
+        self.in_pair = True
+        known = (*lead, *group[0].pieces[0].at[len(lead) : len(lead) + 2])
+        for definition in group:
+            if definition.name in self.scratch:
+                self._zero(definition, indent)
+            for number, piece in enumerate(definition.pieces):
+                self._piece(definition, piece, known, indent, first=number == 0)
+        self.in_pair = False
+
+    def _piece(
+        self, definition: Definition, piece: Piece, known: tuple[Symbol, ...], indent: str,
+        first: bool = True,
+    ) -> None:  # fmt: skip
+        """Loops of one piece; ``known`` indices are already loop variables."""
+        open_ = [i for i in dict.fromkeys(piece.at) if i not in known]
+        for i in open_:
+            self.lines.append(f"{indent}for {i} in range({SIZE_NAMES[range_of(i)]}):")
+            indent += "    "
+        groups: dict[tuple[Symbol, ...], list[Expr]] = {}
+        for term in piece.terms():
+            groups.setdefault(piece.summed(term), []).append(term)
+        parts = []
+        for summed, terms in groups.items():
+            total = sympy.Add(*terms)
+            if not summed:
+                parts.append(self._value(total, indent))
+                continue
+            self.fresh += 1
+            name, deeper = f"sum{self.fresh}", indent
+            self.lines.append(f"{indent}{name} = 0.0")
+            for i in summed:
+                self.lines.append(f"{deeper}for {i} in range({SIZE_NAMES[range_of(i)]}):")
+                deeper += "    "
+            self.lines.append(f"{deeper}{name} += {self._value(total, deeper)}")
+            parts.append(name)
+        start = first and piece is definition.pieces[0] and self._filled(definition)
+        sign = "=" if start else "+="
+        place = self._place(definition.name, piece.at)
+        self.lines.append(f"{indent}{place} {sign} {' + '.join(parts) or '0.0'}")
+
+    def _value(self, expression: Expr, indent: str) -> str:
+        """Code of a scalar expression, its common subexpressions assigned first."""
+        names = {
+            e: Symbol(self._place(str(e.base.label), tuple(e.indices)))
+            for e in sorted(expression.atoms(Indexed), key=str)
+        }
+        symbols = (Symbol(f"v{n}") for n in range(self.fresh + 1, 10**6))
+        replacements, (reduced,) = sympy.cse(expression.xreplace(names), symbols=symbols)
+        for name, value in replacements:
+            self.lines.append(f"{indent}{name} = {self.printer.doprint(value)}")
+        self.fresh += len(replacements)
+        return self.printer.doprint(reduced)
+
+
+PRELUDE = """import math
+from numba import njit
+from numpy import empty, pi
+from math import sqrt
+from theory.arcsine import arcsin
+
+FASTMATH = {"contract", "reassoc", "nsz", "arcp"}
+"""
+
+
+def loop_source(
+    name: str, program: Program, outputs: tuple[str, ...], scalars: tuple[str, ...]
+) -> tuple[str, tuple[str, ...]]:
+    """Source of a compiled function that fills ``out``, and the names of its arguments.
+
+    The arguments are the state vector, K and M, the inputs, the scalars and ``out``. Raises
+    UnsupportedError where the flow calls a numeric routine.
+    """
+    needed = program.needed(outputs)
+    writer = LoopWriter(needed, outputs)
+    body = writer.write()
+    text = "\n".join(body)
+    used = set(re.findall(r"\b[A-Za-z_]\w*", text))
+    inputs = tuple(n for n in needed.inputs if n not in STATE and n in used)
+    numbers = tuple(n for n in scalars if n in used)
+    kinds = ["float64[::1]", "int64", "int64", "int64[:, ::1]"]
+    kinds += [f"float64[{':, ' * (len(needed.inputs[n]) - 1)}::1]" for n in inputs]
+    kinds += ["float64"] * len(numbers)
+    tangent = name in ("jacobian", "error_gradient")
+    kinds.append("float64[:, ::1]" if name == "jacobian" else "float64[::1]")
+    arguments = ("state", "K", "M", "pair_of", *inputs, *numbers, "out")
+    sizes = ["N = K + M", "pairs = K*(K + 1)//2"]
+    for letter in ("L", "H", "tasks", "Y"):
+        found = [
+            (n, r.index(letter)) for n, r in needed.inputs.items() if letter in r and n in inputs
+        ]
+        if letter in used and found:
+            sizes.append(f"{letter} = {found[0][0]}.shape[{found[0][1]}]")
+    copies, start = [], "0"
+    for output in outputs:
+        size = dict(writer.sizes)[output]
+        if not tangent:
+            copies.append(f"for i in range({size}):")
+            copies.append(f"    out[{start} + i] = W[o_{output} + i]")
+            start += f" + {size}"
+            continue
+        size = size.removeprefix("Y").removeprefix("*") or "1"
+        target = f"out[{start} + i, y]" if name == "jacobian" else "out[y]"
+        copies += ["for y in range(Y):", f"    for i in range({size}):",
+                   f"        {target} = W[o_{output} + y*({size}) + i]"]  # fmt: skip
+        start += f" + {size}"
+    signature = f"void({', '.join(kinds)})"
+    lines = [
+        f'@njit("{signature}", cache=True, fastmath=FASTMATH, error_model="numpy")',
+        f"def {name}({', '.join(arguments)}):",
+        *(f"    {line}" for line in (*sizes, *body, *copies)),
+    ]
+    return "\n".join(lines) + "\n", arguments
