@@ -111,7 +111,7 @@ class Steady:
         polynomials = {}
         for name, entry in base.items():
             table = np.array([np.ravel(v[name]) for v in values])
-            if np.ptp(table, axis=0).max(initial=0.0) > 0:
+            if (table != table[0]).any():
                 degree = min(DEGREE, len(nodes) - 1)
                 fit = np.polynomial.Polynomial.fit
                 polynomials[name] = (
@@ -153,18 +153,23 @@ class Steady:
         return float(self.experiment.compiled.observables(y, p)["error"])
 
     def units(self, value: float) -> Units:
-        """What distinguishes the units of this experiment."""
-        p, head = self._varying(value)
+        """What distinguishes the units of this experiment, whatever value the parameter takes."""
+        generic = (value, self.value + 0.37, self.value + 0.71) if self.parameter else (value,)
+        low, high = self.limits
+        families = [self._varying(min(max(v, low), high)) for v in generic]
+        p = families[0][0]
         layout, learns = self.experiment.layout, len(self.free) == self.experiment.layout.size
         K, M = layout.hidden, layout.teacher_hidden
-        blocks = [np.reshape(p[name], (-1, M, M)) for name in ("T", "TT")]
-        moment = np.asarray(p["U"])
-        matrices = np.concatenate([*blocks, moment[None, 1:, 1:]])
+        blocks = [np.reshape(q[name], (-1, M, M)) for q, _ in families for name in ("T", "TT")]
+        moments = [np.asarray(q["U"]) for q, _ in families]
+        matrices = np.concatenate([*blocks, *(moment[None, 1:, 1:] for moment in moments)])
         fixed = np.zeros((K + M, K + M, len(matrices)))
         fixed[K:, K:] = np.moveaxis(matrices, 0, -1)
-        marks = np.zeros((K + M, 2))
-        marks[K:, 0] = moment[0, 1:]
-        marks[:K, 1] = 0.0 if learns else head
+        marks = np.zeros((K + M, 2, len(families)))
+        for i, (moment, (_, head)) in enumerate(zip(moments, families, strict=True)):
+            marks[K:, 0, i] = moment[0, 1:]
+            marks[:K, 1, i] = 0.0 if learns else head
+        marks = marks.reshape(K + M, -1)
         heads = np.asarray(p["heads"]) if self.experiment.tasks.heads is not None else None
         odd = bool(getattr(self.experiment.activation, "odd", True))
         return Units(layout, fixed, marks, odd, heads)

@@ -144,7 +144,7 @@ class Units:
         """Number of states that the symmetries of the problem make of y, up to learner labels."""
         layout = self.layout
         Q, R, w = layout.unpack(np.zeros(layout.size))
-        learns = not self.marks[: layout.hidden, 1].any()
+        learns = not self.marks[: layout.hidden].any()
         blank = layout.pack(Q, R, w if learns else layout.unpack(y)[2])
         orders = [
             self.isotropy(state, teachers)[0] for state in (blank, y) for teachers in (None, False)

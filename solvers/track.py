@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -235,10 +236,9 @@ def _at_parameter(field: Sheet, before: Node, beyond: Node, bound: float) -> Nod
 
 def state_at(track: Track, parameter: float) -> list[Array]:
     """The states of the branch at a value of the parameter (none, one, or several past a fold)."""
-    found = []
-    for a, b in zip(track.points, track.points[1:], strict=False):
-        inside = (a.parameter - parameter) * (b.parameter - parameter) <= 0
-        if inside and a.parameter != b.parameter:
+    found = [p.x for p in track.points if p.parameter == parameter]
+    for a, b in pairwise(track.points):
+        if (a.parameter - parameter) * (b.parameter - parameter) < 0:
             node = _at_parameter(track.sheet, a.node, b.node, parameter)
             if node is not None:
                 found.append(track.sheet.split(node.X)[0])

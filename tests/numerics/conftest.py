@@ -67,7 +67,8 @@ def make_meta(inner_rate, regime="gradient-flow", **rule):
             "model": {"hidden": 2, "teacher_hidden": 2},
             "tasks": {"head_mean": 0.0, "head_covariance": 1.0},
             "rule": {
-                "name": "anil", "inner_rate": inner_rate, "outer_rate": 1.0, "regime": regime, **rule
+                "name": "anil", "inner_rate": inner_rate, "outer_rate": 1.0,
+                "regime": regime, **rule,
             },
             "initial": {"w": 0.0, "random": {"norm": 0.5, "dimension": 1000, "seed": 0}},
             "integrate": {"time": 300.0},
