@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from logging import CRITICAL, getLogger
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Annotated
@@ -80,6 +81,8 @@ def phase(
     from solvers.engine import Interrupted
     from solvers.phase import FILE, phase_diagram
 
+    if cluster:
+        getLogger("distributed").setLevel(CRITICAL)  # what matters is said in one sentence
     try:
         with _progress("trajectories" if runs else "points", quiet) as progress:
             diagram = phase_diagram(
