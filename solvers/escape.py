@@ -94,10 +94,10 @@ def predict_escape(point: FixedPoint, Q: Array, R: Array, w: Array) -> Escape:
 def _leading(J: Array, deviation: Array) -> tuple[float, float]:
     """Growth rate of the leading mode, and the size of the deviation's part in growing modes."""
     values, vectors = np.linalg.eig(J)
-    growing = values.real > 1e-10 * np.abs(values).max()
+    growing = np.real(values) > 1e-10 * np.abs(values).max()
     parts = np.linalg.lstsq(vectors, deviation.astype(complex), rcond=None)[0]
-    part = (vectors[:, growing] @ parts[growing]).real
-    return float(values.real.max()), float(np.abs(part).max(initial=0.0))
+    part = np.real(vectors[:, growing] @ parts[growing])
+    return float(np.real(values).max()), float(np.abs(part).max(initial=0.0))
 
 
 def _two_stages(
