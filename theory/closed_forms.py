@@ -92,12 +92,14 @@ def _average(
     powers: tuple[int, ...], weights: tuple[Weight, ...], signs: tuple[Factor, ...]
 ) -> Expr:
     parts = _reduce(powers, weights, signs)
-    return sympy.Add(*(_merged(c) * _value(len(powers), *basis) for basis, c in parts.items()))
+    n = len(powers)
+    return sympy.Add(*(_merged(c, *b) * _value(n, *b) for b, c in parts.items()))
 
 
-def _merged(coefficient: Expr) -> Expr:
-    """Contributions of several paths over one denominator, so that equal factors cancel."""
-    return sympy.factor(coefficient) if coefficient.is_Add else coefficient
+def _merged(coefficient: Expr, tilt: tuple[Factor, ...], signs: tuple[Factor, ...]) -> Expr:
+    """Over one denominator where determinants may vanish (a = 0), so that equal factors cancel."""
+    singular = any(a == 0 for _, a in tilt + signs)
+    return sympy.factor(coefficient) if singular and coefficient.is_Add else coefficient
 
 
 @cache
