@@ -8,9 +8,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.integrate import BDF, DOP853, LSODA, RK45, OdeSolution, Radau
+from scipy.integrate import BDF, DOP853, LSODA, RK45, DenseOutput, OdeSolution, Radau
 
 from solvers.results import Status
+from theory.errors import DomainError
 
 Array = NDArray[np.float64]
 Rate = Callable[[Array], Array]
@@ -25,6 +26,7 @@ At the limit of stability, twice that, the error of what has decayed stays at th
 the interpolant between the steps is worse still. The tolerance of the steps is a tenth of rtol.
 """
 MOST_STEPS = 200_000
+Solver = LSODA | DOP853 | RK45 | Radau | BDF
 MOST_NUMBERS = 20_000_000
 
 
@@ -51,17 +53,21 @@ class Path:
 
 @dataclass
 class _Counted:
-    """A function that counts its calls, and turns an arithmetic failure into NaN."""
+    """A function that counts its calls; where it has no value it returns NaN."""
 
     function: Callable[[Array], Array]
+    shape: tuple[int, ...]
     calls: int = 0
+    cause: str = ""
+    """Why the last value is NaN."""
 
     def __call__(self, time: float, y: Array) -> Array:
-        self.calls += 1
+        self.calls, self.cause = self.calls + 1, ""
         try:
             return self.function(y)
-        except ArithmeticError:
-            return np.full_like(y, np.nan)
+        except (ArithmeticError, DomainError) as error:
+            self.cause = str(error)
+            return np.full(self.shape, np.nan)
 
 
 def solve(
@@ -79,47 +85,64 @@ def solve(
     Stops with a status when a state is not ``bounded``, the integrator fails or the user
     interrupts; what was computed until then is kept.
     """
-    rhs, jac = _Counted(rate), _Counted(jacobian)
+    size = len(start)
+    rhs, jac = _Counted(rate, (size,)), _Counted(jacobian, (size, size))
     extra = {"jac": jac} if method in WITH_JACOBIAN else {}
     rtol = max(0.1 * rtol if method in EXPLICIT else rtol, 1e-13)
-    nodes, pieces = [0.0], []
-    status, message = Status.success, ""
+    nodes, pieces, status, trouble = [0.0], [], Status.diverged, None
     with np.errstate(all="ignore"), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        solver = METHODS[method](rhs, 0.0, start, time, rtol=rtol, atol=atol, **extra)
         try:
-            while solver.status == "running" and status is Status.success:
-                if method in EXPLICIT and len(pieces) % 20 == 0:
-                    solver.max_step = EXPLICIT[method] / max(
-                        _radius(jac(solver.t, solver.y)), 1e-300
-                    )
-                trouble = _step(solver)
-                if trouble or len(pieces) == MOST_STEPS:
-                    status, message = Status.not_converged, _stuck(method, nodes[-1], trouble)
-                    break
-                finite = bool(np.isfinite(solver.y).all())
-                if finite:
-                    pieces.append(solver.dense_output())
-                    nodes.append(solver.t)
-                if not finite or not bounded(solver.y):
-                    status = Status.diverged
+            if np.isfinite(rhs(0.0, start)).all():
+                solver = METHODS[method](rhs, 0.0, start, time, rtol=rtol, atol=atol, **extra)
+                status, trouble = _march(solver, method, jac, bounded, nodes, pieces)
         except KeyboardInterrupt:
             status = Status.interrupted
-    if status in (Status.diverged, Status.interrupted):
+    if rhs.cause and status is not Status.interrupted:
+        status, trouble = Status.not_converged, rhs.cause
+    message = ""
+    if status is Status.not_converged:
+        message = _stuck(method, nodes[-1], trouble)
+    elif status is not Status.success:
         message = explain(status, nodes[-1], time)
     counts = {"rhs": rhs.calls, "jacobian": jac.calls, "steps": len(pieces)}
     mesh, at = _dense(np.array(nodes), pieces, start, method)
     return Path(mesh, at, status, message, counts)
 
 
-def _radius(jacobian: Array) -> float:
-    """The largest modulus of an eigenvalue; 0 (no bound on the step) where it is not to be had."""
+def _march(
+    solver: Solver,
+    method: str,
+    jacobian: _Counted,
+    bounded: Callable[[Array], bool],
+    nodes: list[float],
+    pieces: list[DenseOutput],
+) -> tuple[Status, str | None]:
+    """Steps to the end or the first trouble; steps are added to ``nodes`` and ``pieces``."""
+    while solver.status == "running":
+        if isinstance(solver, DOP853 | RK45) and len(pieces) % 20 == 0:
+            solver.max_step = _longest_step(method, jacobian(solver.t, solver.y))
+        trouble = _step(solver)
+        if trouble or len(pieces) == MOST_STEPS:
+            return Status.not_converged, trouble
+        if not np.isfinite(solver.y).all():
+            return Status.diverged, None
+        pieces.append(solver.dense_output())
+        nodes.append(float(solver.t))
+        if not bounded(solver.y):
+            return Status.diverged, None
+    return Status.success, None
+
+
+def _longest_step(method: str, jacobian: Array) -> float:
+    """The bound on an explicit method's step; none where the spectrum is not to be had."""
     if len(jacobian) > 300 or not np.isfinite(jacobian).all():
-        return 0.0
-    return float(np.abs(np.linalg.eigvals(jacobian)).max())
+        return np.inf
+    radius = float(np.abs(np.linalg.eigvals(jacobian)).max())
+    return EXPLICIT[method] / radius if radius > 0 else np.inf
 
 
-def _step(solver: LSODA | DOP853 | RK45 | Radau | BDF) -> str | None:
+def _step(solver: Solver) -> str | None:
     """One step; what went wrong, if anything did."""
     try:
         return solver.step()
@@ -128,7 +151,7 @@ def _step(solver: LSODA | DOP853 | RK45 | Radau | BDF) -> str | None:
 
 
 def _dense(
-    nodes: Array, pieces: list, start: Array, method: str
+    nodes: Array, pieces: list[DenseOutput], start: Array, method: str
 ) -> tuple[Array, Callable[[ArrayLike], Array]]:
     if not pieces:
         return nodes[:1], lambda times: np.broadcast_to(start, (*np.shape(times), len(start)))

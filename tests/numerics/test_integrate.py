@@ -11,6 +11,7 @@ from solvers import Experiment, ExperimentError, NumericalFailure, integrate, pa
 from solvers.integrate import stored_times
 from solvers.results import Status, Trajectory
 from solvers.states import specialization
+from theory.errors import DomainError
 from theory.overlaps import Layout
 
 LAYOUT = Layout(2, 2)
@@ -259,10 +260,21 @@ def test_a_flow_that_breaks_off_is_not_converged(method):
         return y
 
     path = paths.solve(rate, lambda y: np.eye(1), np.ones(1), 5.0, always, method)
-    assert path.status in (Status.not_converged, Status.diverged)
-    assert path.message
+    assert path.status is Status.not_converged
+    assert "Try integrate.method" in path.message
     assert 0.5 < path.end <= np.log(2) + 1e-6
     assert path.at(path.end)[0] == pytest.approx(np.exp(path.end), rel=1e-5)
+
+
+@pytest.mark.parametrize("method", list(paths.METHODS))
+def test_a_start_without_a_flow_is_not_converged(method):
+    def rate(y):
+        raise DomainError("a correlation beyond ±1")
+
+    path = paths.solve(rate, lambda y: np.eye(1), np.ones(1), 5.0, always, method)
+    assert path.status is Status.not_converged
+    assert "beyond time 0 (a correlation beyond ±1)" in path.message
+    assert path.at([0.0]).tolist() == [[1.0]]
 
 
 @pytest.mark.parametrize("discrete", [False, True])
