@@ -10,6 +10,10 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 
+EASY = 6
+"""A corrector that needs no more steps than this lets the next step be longer."""
+SLOW = 0.1
+"""A step that reduces G by less than this calls for a new Jacobian."""
 TOLERANCE = 1e-11
 """Largest entry of G at a point of the curve."""
 
@@ -22,21 +26,24 @@ class Curve:
     jacobian: Callable[[Array], Array]
     slope: Callable[[Array], Array]
 
-    def correct(self, guess: Array, tangent: Array, steps: int = 12) -> tuple[Array, int] | None:
+    def correct(
+        self, guess: Array, tangent: Array, slope: Array | None = None, steps: int = 20
+    ) -> tuple[Array, int] | None:
         """The point of the curve in the hyperplane through ``guess`` normal to ``tangent``.
 
-        Newton's method on the bordered system, with the last column as at the guess; None if it
-        does not converge. Beside the point stands the number of steps that were needed.
+        Newton's method on the bordered system; the Jacobian is renewed only where convergence is
+        slow, and the last column is ``slope`` (by default that at the guess). None if it does not
+        converge. Beside the point stands the number of steps that were needed.
         """
         X, size = guess.copy(), np.inf
-        F, slope = self.residual(X), self.slope(X)
-        if not (np.isfinite(F).all() and np.isfinite(slope).all()):
-            return None
+        F, slope = self.residual(X), self.slope(X) if slope is None else slope
+        matrix = None
         for count in range(steps):
-            J = self.jacobian(X)
-            if not (np.isfinite(F).all() and np.isfinite(J).all()):
+            if not (np.isfinite(F).all() and np.isfinite(slope).all()):
                 return None
-            step = _bordered(J, slope, tangent, np.append(F, tangent @ (X - guess)))
+            if matrix is None:
+                matrix = _bordered(self.jacobian(X), slope, tangent)
+            step = _solved(matrix, np.append(F, tangent @ (X - guess)))
             if step is None:
                 return None
             X = X - step
@@ -45,23 +52,31 @@ class Curve:
             small = np.abs(step).max(initial=0.0) < 1e-6 * (1 + np.abs(X).max())
             if size <= TOLERANCE and (small or size == 0):
                 return X, count + 1
-            if count > 2 and not size < 2 * last:
+            if count > 4 and not size < 2 * last:
                 return None
+            if not size < SLOW * last:
+                matrix = None
         return None
 
-    def tangent(self, X: Array, along: Array) -> Array | None:
+    def tangent(self, X: Array, along: Array, slope: Array) -> Array | None:
         """The unit tangent at X that points ``along`` (a vector not normal to the curve)."""
         right = np.zeros(len(X))
         right[-1] = 1.0
-        t = _bordered(self.jacobian(X), self.slope(X), along, right)
+        t = _solved(_bordered(self.jacobian(X), slope, along), right)
         return None if t is None else t / np.linalg.norm(t)
 
 
-def _bordered(J: Array, slope: Array, row: Array, right: Array) -> Array | None:
+def _bordered(J: Array, slope: Array, row: Array) -> Array:
     matrix = np.empty((len(row), len(row)))
     matrix[:-1, :-1], matrix[:-1, -1], matrix[-1] = J, slope, row
+    return matrix
+
+
+def _solved(matrix: Array, right: Array) -> Array | None:
+    if not np.isfinite(matrix).all():
+        return None
     try:
-        solution = np.asarray(np.linalg.solve(matrix, right), float)
+        solution = np.linalg.solve(matrix, right)
     except np.linalg.LinAlgError:
         return None
     return solution if np.isfinite(solution).all() else None
@@ -79,11 +94,12 @@ class Steps:
 
 @dataclass(frozen=True)
 class Node:
-    """A point of a curve, its unit tangent, and the arclength of the step that led to it."""
+    """A point of a curve, its unit tangent, the arclength of the step that led to it, and ∂G/∂λ."""
 
     X: Array
     tangent: Array
     step: float
+    slope: Array | None = None
 
 
 def walk(curve: Curve, start: Node, steps: Steps) -> Iterator[Node]:
@@ -103,15 +119,22 @@ def walk(curve: Curve, start: Node, steps: Steps) -> Iterator[Node]:
                 return
         node, effort = reached
         yield node
-        if effort <= 4:
+        if effort <= EASY:
             length = min(length * 1.4, steps.largest * (1 + float(np.abs(node.X).max())))
 
 
 def advance(curve: Curve, node: Node, length: float) -> tuple[Node, int] | None:
     """The node at distance ``length`` along the tangent, and the corrector's effort."""
-    corrected = curve.correct(node.X + length * node.tangent, node.tangent)
+    corrected = curve.correct(node.X + length * node.tangent, node.tangent, node.slope)
     if corrected is None:
         return None
-    X, effort = corrected
-    tangent = curve.tangent(X, node.tangent)
-    return None if tangent is None else (Node(X, tangent, length), effort)
+    return node_at(curve, corrected[0], node.tangent, length, corrected[1])
+
+
+def node_at(
+    curve: Curve, X: Array, along: Array, step: float, effort: int = 0
+) -> tuple[Node, int] | None:
+    """The node at a point X of the curve, its tangent ``along`` a given direction."""
+    slope = curve.slope(X)
+    tangent = curve.tangent(X, along, slope)
+    return None if tangent is None else (Node(X, tangent, step, slope), effort)

@@ -143,9 +143,9 @@ class Steady:
     def rate(self, value: float) -> Array:
         """The outer rate of each coordinate (n,); 1 where it is zero."""
         p, layout = self.parameters(value), self.experiment.layout
-        rates = np.full(layout.size, float(p["outer_rate"]))
-        rates[layout.size - layout.hidden :] = float(p.get("head_rate", 0.0))
-        return np.where(rates > 0, rates, 1.0)[self.free]
+        rates = np.full(len(self.free), float(p["outer_rate"]) or 1.0)
+        rates[layout.size - layout.hidden :] = float(p.get("head_rate", 0.0)) or 1.0
+        return rates
 
     def error(self, x: Array, value: float) -> float:
         """ε at x."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
 
-from solvers.arclength import Node
+from solvers.arclength import node_at
 from solvers.problem import Problem
 from solvers.track import (
     EDGE,
@@ -136,10 +137,10 @@ def _branch(track: Track, special: SpecialPoint, direction: Array, window: Windo
         near = np.linalg.norm(X) < 10 * length
         if not near or problem.margin(x, parameter) < EDGE:
             continue
-        tangent = field.curve.tangent(X, normal)
-        if tangent is None:
+        found = node_at(field.curve, X, normal, length)
+        if found is None:
             continue
-        start = Node(X, tangent * np.sign(tangent @ X), length)
+        start = replace(found[0], tangent=found[0].tangent * np.sign(found[0].tangent @ X))
         if not window.low <= parameter <= window.high:
             return None
         points, end = one_way(field, start, window)

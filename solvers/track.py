@@ -8,7 +8,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from solvers.arclength import Curve, Node, Steps, walk
+from solvers.arclength import Curve, Node, Steps, node_at, walk
 from solvers.problem import Problem, Spectrum
 
 Array = NDArray[np.float64]
@@ -65,6 +65,7 @@ class Sheet:
     left: Array
     shift: float
     unit: float
+    _last: dict[bytes, Array] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def curve(self) -> Curve:
@@ -84,9 +85,17 @@ class Sheet:
         return self.left.T @ (self.problem.residual(x, parameter) / self.problem.rate(parameter))
 
     def _jacobian(self, X: Array) -> Array:
-        x, parameter = self.split(X)
-        J = (self.problem.jacobian(x, parameter).T / self.problem.rate(parameter)).T
+        parameter = self.split(X)[1]
+        J = (self._full_jacobian(X).T / self.problem.rate(parameter)).T
         return self.left.T @ J @ self.right
+
+    def _full_jacobian(self, X: Array) -> Array:
+        """∂F/∂x at X, remembered for the last X: the tangent and the spectrum both need it."""
+        key = X.tobytes()
+        if key not in self._last:
+            self._last.clear()
+            self._last[key] = self.problem.jacobian(*self.split(X))
+        return self._last[key]
 
     def _slope(self, X: Array) -> Array:
         x, parameter = self.split(X)
@@ -95,7 +104,7 @@ class Sheet:
     def point(self, node: Node) -> Point:
         """Everything about the zero at ``node``."""
         x, parameter = self.split(node.X)
-        eigenvalues = self.problem.spectrum(self.problem.jacobian(x, parameter))
+        eigenvalues = self.problem.spectrum(self._full_jacobian(node.X))
         unstable = self.problem.unstable(eigenvalues)
         margin = self.problem.margin(x, parameter)
         return Point(parameter, x, eigenvalues, unstable, margin, node)
@@ -175,10 +184,8 @@ def initial_node(field: Sheet, x: Array, parameter: float) -> Node | None:
     X, curve = field.join(x, parameter), field.curve
     along = np.zeros(len(X))
     along[-1] = 1.0
-    tangent = curve.tangent(X, along)
-    if tangent is None or not np.isfinite(tangent).all():
-        return None
-    return Node(X, tangent, 0.0)
+    found = node_at(curve, X, along, 0.0)
+    return None if found is None else found[0]
 
 
 def one_way(field: Sheet, start: Node, window: Window) -> tuple[list[Point], str]:
@@ -230,8 +237,8 @@ def _at_parameter(field: Sheet, before: Node, beyond: Node, bound: float) -> Nod
         return None
     X = corrected[0]
     X[-1] = target
-    tangent = field.curve.tangent(X, before.tangent)
-    return None if tangent is None else Node(X, tangent, float(np.linalg.norm(X - before.X)))
+    found = node_at(field.curve, X, before.tangent, float(np.linalg.norm(X - before.X)))
+    return None if found is None else found[0]
 
 
 def state_at(track: Track, parameter: float) -> list[Array]:
