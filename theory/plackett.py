@@ -31,6 +31,9 @@ DIGITS = 37.0
 """−ln of the quadrature error aimed at."""
 SLACK = 1e-12
 """A determinant of correlations may fall below zero by this much through rounding."""
+FLOOR = 1e-16
+"""Determinants are kept above this, so that where a field determines another one rounding is not
+taken for an angle; costs 1e-8 at exactly singular correlations."""
 CHUNK = 4096
 """Integrand values held at a time, so that they stay in the processor's cache."""
 
@@ -38,7 +41,7 @@ CHUNK = 4096
 def sign_moment(*correlations: ArrayLike) -> Array:
     """A_n at correlations ρ_12, ρ_13, …, row by row (1, 6 or 15 arrays that broadcast).
 
-    Accuracy: 1e-14 absolute where R² ≤ 0.999, falling to 1e-8 as the matrix becomes singular.
+    Accuracy, absolute: 1e-13 at 1 − R² ≥ 0.01, then about 1e-16/(1 − R²)², 1e-8 where singular.
     Raises: DomainError where the correlations are those of no Gaussian.
     """
     fields = {1: 2, 6: 4, 15: 6}.get(len(correlations))
@@ -57,7 +60,7 @@ def sign_moment(*correlations: ArrayLike) -> Array:
 def a4(C: ArrayLike) -> Array:
     """A_4 = E[Π_i erf(x_i/√2)] for covariances C (…, 4, 4) → (…); fields may be repeated.
 
-    Accuracy and Raises: as ``sign_moment``. Below 1 µs per value, many at a time.
+    Accuracy: 1e-13 up to variance 50, 1e-9 at 2000. Raises: DomainError. Below 1 µs per value, many at a time.
     """
     return sign_moment(*_correlations(np.asarray(C, dtype=float), 4))
 
@@ -198,7 +201,7 @@ def _integrated(
     a, b, c, d, e, f = rho
     angle = half * node[:, None]
     t2 = (np.sin(angle) / radius) ** 2
-    rest = np.maximum(volume - explained * t2, 0.0)
+    rest = np.maximum(volume - explained * t2, FLOOR)
     total = np.zeros_like(t2)
     for one, two, three, at2, at3, other in (
         (a, b, c, d, e, f),

@@ -27,7 +27,8 @@ def relu_smoothed(order, mean, variance):
 
 
 @pytest.mark.parametrize(
-    "orders", [(0, 0), (1, 1), (1, 0), (2, 0), (2, 1), (1, 0, 0), (1, 1, 0), (1, 1, 0, 0), (2, 1, 0, 0)]
+    "orders",
+    [(0, 0), (1, 1), (1, 0), (2, 0), (2, 1), (1, 0, 0), (1, 1, 0), (1, 1, 0, 0), (2, 1, 0, 0)],
 )  # fmt: skip
 @pytest.mark.parametrize("own", [1.0, 0.05])
 def test_relu_against_one_dimensional_integrals(orders, own, rng):
@@ -176,7 +177,8 @@ def test_activations_are_values():
     ("activation", "signature", "closed"),
     [(erf, ((0,), (0,)), True), (erf, ((0,),) * 4, False), (erf, ((1,), (0,), (0,), (0,)), True),
      (relu, ((0,),) * 3, True), (relu, ((1,), (1,), (0,), (0,)), False),
-     (polynomial([0, 1, 1]), ((0,),) * 6, True), (Activation("tanh", sympy.tanh(X)), ((0,),), False)],
+     (polynomial([0, 1, 1]), ((0,),) * 6, True),
+     (Activation("tanh", sympy.tanh(X)), ((0,),), False)],
 )  # fmt: skip
 def test_what_is_closed(activation, signature, closed):
     assert activation.has_closed_form(signature) is closed

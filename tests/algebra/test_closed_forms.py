@@ -230,11 +230,8 @@ def test_rounding_near_singular_covariances(rng):
         a = rng.normal(size=4) + 2.0
         a *= np.sqrt(10) / np.max(np.abs(a))
         C = np.outer(a, a) + 1e-13 * np.eye(4)
-        exact = form.subs(
-            dict(
-                zip(upper_triangle(C4), (sympy.Rational(float(c)) for c in entries(C)), strict=True)
-            )
-        )
+        rational = (sympy.Rational(float(c)) for c in entries(C))
+        exact = form.subs(dict(zip(upper_triangle(C4), rational, strict=True)))
         assert float(numeric(signature, erf)(*entries(C))) == pytest.approx(
             float(exact.evalf(50)), rel=1e-12
         )
