@@ -16,6 +16,7 @@ from solvers.cli.fixed_points import fixed_points
 from solvers.cli.phase import phase
 from solvers.cli.plot import plot
 from solvers.cli.presets import presets
+from solvers.cli.reproduce import reproduce
 from solvers.cli.run import run
 from solvers.cli.simulate import simulate
 from solvers.errors import ExperimentError
@@ -27,7 +28,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="From a learning rule to its macroscopic theory: derive, solve, compare, draw.",
 )
-for command in (run, derive, simulate, phase, presets, plot):
+for command in (run, derive, simulate, phase, presets, plot, reproduce):
     app.command()(command)
 app.command("fixed-points")(fixed_points)
 app.command("continue")(continue_)
