@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.interpolate import CubicHermiteSpline
 
 from solvers.ensemble import Ensemble
 from solvers.errors import ExperimentError
@@ -118,6 +117,8 @@ def theory_at(trajectory: Trajectory, times: Array) -> dict[str, Array]:
             raise ExperimentError("the steps of the runs are not among the stored ones")
         y = stored[place]
     else:
+        from scipy.interpolate import CubicHermiteSpline  # a third of the import of solvers
+
         slopes = np.array([compiled.rhs(state, parameters) for state in stored])
         y = CubicHermiteSpline(trajectory.time, stored, slopes)(times)
     Q, R, w = layout.unpack(y)
