@@ -11,6 +11,7 @@ from sympy import Expr, Symbol
 from theory.activations import Activation
 from theory.averages import Average, NoClosedFormError, closed_form
 from theory.indexed import Definition, Piece, Program
+from theory.kinks import has_kinks
 from theory.symbols import X
 
 FOUR_POINT = ((1,), (1,), (0,), (0,))
@@ -20,10 +21,16 @@ FOUR_POINT = ((1,), (1,), (0,), (0,))
 def _form(
     signature: tuple[tuple[int, ...], ...], activation: Activation
 ) -> tuple[tuple[Symbol, ...], Expr] | None:
-    """Closed form of an average in the entries of a covariance; None if there is none."""
+    """Closed form of an average in the entries of a covariance; None if there is none.
+
+    Of activations with kinks, those of three and more fields are singular where fields coincide,
+    and are left to ``theory.kinks``.
+    """
     n = len(signature)
     names = {(i, j): Symbol(f"C{i + 1}{j + 1}") for i in range(n) for j in range(i, n)}
     C = sympy.Matrix(n, n, lambda i, j: names[min(i, j), max(i, j)])
+    if n > 2 and has_kinks(activation):
+        return None
     try:
         return tuple(names.values()), closed_form(signature, activation, C)
     except NoClosedFormError:

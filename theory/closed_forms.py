@@ -83,8 +83,17 @@ def _relabelled(term: Term, place: dict[int, int], slots: int) -> Term:
         if power:
             powers[place[slot]] += power
     weights = tuple(sorted((place[s], a, k) for s, a, k in term.weights))
-    signs = tuple(sorted((place[s], a) for s, a in term.signs))
+    signs = _odd(tuple(sorted((place[s], a) for s, a in term.signs)))
     return Term(term.coefficient, tuple(powers), weights, signs)
+
+
+def _odd(signs: tuple[Factor, ...]) -> tuple[Factor, ...]:
+    """Signs with the squares of sharp ones (a = 0) left out: sign(x)² = 1."""
+    return tuple(
+        factor
+        for position, factor in enumerate(signs)
+        if factor[1] != 0 or (signs.count(factor) % 2 and signs.index(factor) == position)
+    )
 
 
 @cache

@@ -20,15 +20,16 @@ from typing import Any
 import numpy as np
 import platformdirs
 from numpy.typing import NDArray
+from sympy import IndexedBase, Integer
 
 from theory import finite_support
-from theory.activations import Activation
+from theory.activations import Activation, linear
 from theory.closed import close
 from theory.differentiation import push_forward
-from theory.flow import Flow, Structure, derive, symbolic
+from theory.flow import Flow, NoTheoryError, Structure, derive, symbolic
 from theory.indexed import Program, index
-from theory.loops import PRELUDE as LOOP_PRELUDE
-from theory.loops import loop_source
+from theory.kinks import has_kinks
+from theory.loops import UnsupportedError, loop_source
 from theory.lowering import NumpyWriter
 from theory.overlaps import Layout, field_covariance
 from theory.rules.base import Rule
@@ -46,7 +47,10 @@ LAYOUT = ("rows", "columns", "pair_of", "units", "teachers", "fields")
 
 
 def _function(
-    name: str, program: Program, outputs: tuple[str, ...], scalars: tuple[str, ...]
+    name: str,
+    program: Program,
+    outputs: tuple[str, ...],
+    scalars: tuple[str, ...],
 ) -> tuple[str, tuple[str, ...]]:
     """Source of a function that returns the outputs, and the names of its arguments."""
     needed = program.needed(outputs)
@@ -90,12 +94,27 @@ def generate(flow: Flow, activation: Activation, name: str, backend: str = "nump
             n: program.input(f"{n}_dot", at) for n, at in letters.items() if n in program.inputs
         }
         derivative = push_forward(program, tangents, index("y"))
-        outputs = tuple(str(derivative[output].label) for output in outputs)
-    write, prelude = (_function, PRELUDE) if backend == "numpy" else (loop_source, LOOP_PRELUDE)
-    source, arguments = write(name, program, outputs, flow.scalars)
+        outputs = tuple(_tangent(program, derivative, output) for output in outputs)
+    if backend == "numba":
+        if has_kinks(activation):
+            raise UnsupportedError(f"averages of {activation.name} are not lowered to loops")
+        prelude = LOOP_PRELUDE
+        source, arguments = loop_source(name, program, outputs, flow.scalars)
+    else:
+        prelude = PRELUDE
+        source, arguments = _function(name, program, outputs, flow.scalars)
     header = f"# {flow.title}, activation {activation.name}\n{prelude}"
     listed = textwrap.fill(f"ARGUMENTS = {arguments!r}", 96, subsequent_indent="             ")
     return "\n\n".join([header, listed + "\n", source])
+
+
+def _tangent(program: Program, derivative: Mapping[str, IndexedBase], output: str) -> str:
+    """Name of an output's tangent; zero where the output does not depend on the state."""
+    if output in derivative:
+        return str(derivative[output].label)
+    definition = program[output]
+    at = (index("y"), *definition.pieces[0].at)
+    return str(program.define(f"{output}_dot", (at, Integer(0)), paired=definition.paired).label)
 
 
 def cache_folder() -> Path:
@@ -174,7 +193,10 @@ def _load(source: str, activation: Activation) -> dict[str, Any]:
 
         namespace["sign_moment"] = sign_moment
     if "average(" in source:
-        from theory.quadrature import average
+        if has_kinks(activation):
+            from theory.kinks import average
+        else:
+            from theory.quadrature import average
 
         namespace["average"] = lambda signature, *entries: average(signature, activation, *entries)
     exec(compile(source, "<macrodyn generated source>", "exec"), namespace)
@@ -359,10 +381,24 @@ class CompiledFlow:
         if self.backend == "numba":
             n = self.layout.size
             return self._compiled("jacobian", y, parameters, np.empty((n, n)))
+        if has_kinks(self.activation):
+            return self._by_differences(y, parameters)
         more = self._finite_noise_along(y, parameters) if self._finite else {}
         dQ, dR, dw = self._call("jacobian", y, parameters, **more)
         n = self.layout.size
         return np.concatenate([dQ.reshape(n, -1), dR.reshape(n, -1), dw], axis=1).T
+
+    def _by_differences(self, y: Array, parameters: Parameters) -> Array:
+        """The Jacobian of an activation with kinks by central differences, to about 1e-8.
+
+        Derivatives of its averages are singular term by term where fields coincide.
+        """
+        step = np.cbrt(np.finfo(float).eps)
+        columns = [
+            (self.rhs(y + step * e, parameters) - self.rhs(y - step * e, parameters)) / (2 * step)
+            for e in np.eye(self.layout.size)
+        ]
+        return np.stack(columns, axis=1)
 
     def observables(self, y: Array, parameters: Parameters) -> dict[str, float]:
         """Built-in observables at y: the generalisation error after the rule's adaptation."""
@@ -395,5 +431,8 @@ def compile_flow(
     rule: Rule, layout: Layout, activation: Activation, *, heads: bool = False
 ) -> CompiledFlow:
     """The compiled flow of a rule. Raises NoTheoryError where the combination has no theory."""
+    if rule.linear_only and activation != linear:
+        raise NoTheoryError(f"rule {rule.name!r} has a theory for linear networks alone: "
+                            "set model.activation = linear")  # fmt: skip
     structure = Structure(blocks=layout.blocks is not None, heads=heads)
     return CompiledFlow(rule, structure, activation, layout)

@@ -111,8 +111,8 @@ def derive(rule: Rule, structure: Structure = Structure()) -> Flow:
     derivation = Derivation(symbolic(rule), rule, structure.blocks)
     network = derivation.initial_network()
     adapted = derivation.rule.adapt(network, derivation.task)
-    error = derivation.objective(adapted)
-    gradient, head_gradient = _gradients(derivation, network, adapted)
+    error, objective = derivation.error(adapted), derivation.objective(adapted)
+    gradient, head_gradient = _gradients(derivation, network, adapted, objective)
     custom = derivation.rule.head_step(network, adapted, derivation.task)
     if custom is not None:
         head_gradient = -derivation.mean(custom)
@@ -133,17 +133,18 @@ def derive(rule: Rule, structure: Structure = Structure()) -> Flow:
 
 
 def _gradients(
-    derivation: Derivation, network: SymbolicNetwork, adapted: SymbolicNetwork
+    derivation: Derivation, network: SymbolicNetwork, adapted: SymbolicNetwork,
+    objective: IndexedBase,
 ) -> tuple[IndexedBase, Expr]:
     """Gradient of the meta-objective: coefficients of ∂/∂J on the fields, and ∂/∂w."""
     program = derivation.program
-    seeds = {"error": Piece((), sympy.Integer(1))}
+    seeds = {str(objective.label): Piece((), sympy.Integer(1))}
     C = derivation.covariance
     exact = getattr(derivation.rule, "order", "first") == "exact"
     if exact:
         adjoints = pull_back(program, seeds, {str(C.label), "w"})
-        return (_representation_gradient(derivation, adjoints.get(str(C.label)), None),
-                adjoints["w"][k])  # fmt: skip
+        head_gradient = adjoints["w"][k] if "w" in adjoints else sympy.Integer(0)
+        return _representation_gradient(derivation, adjoints.get(str(C.label)), None), head_gradient
     moved, head = str(adapted.covariance.label), adapted.head_name
     held = {head, moved, *derivation.held}
     adjoints = pull_back(program, seeds, {moved, head}, held=held)

@@ -9,7 +9,8 @@ names. Sums over several indices are taken two factors at a time where that is c
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+import textwrap
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -18,15 +19,12 @@ from sympy import Expr, Indexed, Symbol
 
 from theory.indexed import Definition, Piece, Program, free_indices, index, range_of
 from theory.lowering import SIZES, FormulaPrinter
+from theory.native import UnsupportedError
 
 SIZE_NAMES = {"K": "K", "M": "M", "N": "N", "H": "H", "tasks": "tasks", "L": "L", "Y": "Y"}
 
 
 STATE = ("Q", "R", "w")
-
-
-class UnsupportedError(ValueError):
-    """The flow needs a numeric routine that the compiled tier does not have."""
 
 
 class _Printer(FormulaPrinter):
@@ -187,11 +185,7 @@ class LoopWriter:
                 self._pairs(group)
             else:
                 self._single(group[0])
-        offsets, start = [], "0"
-        for name, size in self.sizes:
-            offsets += [f"o_{name} = {start}"]
-            start = f"o_{name} + {size}"
-        return [*offsets, f"W = empty({start})", *self.lines]
+        return [*(f"{name} = empty({size})" for name, size in self.sizes), *self.lines]
 
     # ── storage ──────────────────────────────────────────────────────────────────────────────
 
@@ -214,9 +208,8 @@ class LoopWriter:
             return self._state(name, [str(i) for i in at])
         if name in self.program.inputs:
             ranges = self.program.inputs[name]
-            return (
-                f"{name}[{', '.join(self._number(i, r) for i, r in zip(at, ranges, strict=True))}]"
-            )
+            numbers = [self._number(i, r) for i, r in zip(at, ranges, strict=True)]
+            return f"{name}[{self._flat(numbers, ranges)}]" if at else name
         definition = self.definitions[name]
         numbers = [self._number(i, r) for i, r in zip(at, definition.ranges, strict=True)]
         if definition.paired:
@@ -226,23 +219,25 @@ class LoopWriter:
                 numbers = numbers[where + 2 :]
             else:
                 here = self.in_pair and (first, second) == ("k", "l")
-                pair = "p" if here else f"pair_of[{first}, {second}]"
+                pair = "p" if here else f"pair({first}, {second})"
                 numbers[where : where + 2] = [pair]
-        code = f"o_{name}"
         sizes = self._stored(definition)
-        if not numbers:
-            return f"W[{code}]"
-        flat = numbers[0]
-        for number, size in zip(numbers[1:], sizes[1:], strict=True):
-            flat = f"({flat})*{size} + {number}"
-        return f"W[{code} + {flat}]"
+        return f"{name}[{self._flat(numbers, sizes)}]"
+
+    @staticmethod
+    def _flat(numbers: Sequence[str], sizes: Sequence[str]) -> str:
+        """The place of an entry, row by row."""
+        flat = "0"
+        for number, size in zip(numbers, sizes, strict=True):
+            flat = number if flat == "0" else f"({flat})*{size} + {number}"
+        return flat
 
     def _state(self, name: str, at: list[str]) -> str:
         """An entry of the state vector: Q once per pair, then R, then w, block by block."""
         blocks = "L*" if "L" in self.program.inputs.get("Q", ()) else ""
         block = at.pop(0) if blocks and name != "w" else "0"
         if name == "Q":
-            pair = "p" if self.in_pair and at == ["k", "l"] else f"pair_of[{at[0]}, {at[1]}]"
+            pair = "p" if self.in_pair and at == ["k", "l"] else f"pair({at[0]}, {at[1]})"
             return f"state[{block}*pairs + {pair}]" if blocks else f"state[{pair}]"
         if name == "R":
             return f"state[{blocks}pairs + ({block}*K + {at[0]})*M + {at[1]}]"
@@ -268,7 +263,7 @@ class LoopWriter:
             return
         size = dict(self.sizes)[definition.name]
         self.lines.append(f"{indent}for i in range({size}):")
-        self.lines.append(f"{indent}    W[o_{definition.name} + i] = 0.0")
+        self.lines.append(f"{indent}    {definition.name}[i] = 0.0")
 
     @staticmethod
     def _filled(definition: Definition) -> bool:
@@ -290,7 +285,7 @@ class LoopWriter:
         self.lines += [
             f"{indent}for k in range(K):",
             f"{indent}    for l in range(k + 1):",
-            f"{indent}        p = pair_of[k, l]",
+            f"{indent}        p = pair(k, l)",
         ]
         indent += "        "
         self.in_pair = True
@@ -347,61 +342,36 @@ class LoopWriter:
         return self.printer.doprint(reduced)
 
 
-PRELUDE = """import math
-from numba import njit
-from numpy import empty, pi
-from math import sqrt
-from theory.arcsine import arcsin
-
-FASTMATH = {"contract", "reassoc", "nsz", "arcp"}
-"""
-
-
 def loop_source(
     name: str, program: Program, outputs: tuple[str, ...], scalars: tuple[str, ...]
-) -> tuple[str, tuple[str, ...]]:
-    """Source of a compiled function that fills ``out``, and the names of its arguments.
+) -> str:
+    """Source of a compiled function that fills ``out``.
 
-    The arguments are the state vector, K and M, the inputs, the scalars and ``out``. Raises
+    SHAPES gives the parameters in order, each with the names of its sizes. Raises
     UnsupportedError where the flow calls a numeric routine.
     """
     needed = program.needed(outputs)
+    if "S_finite" in needed.inputs:
+        raise UnsupportedError("the noise at a finite support comes by cubature")
     writer = LoopWriter(needed, outputs)
     body = writer.write()
-    text = "\n".join(body)
-    used = set(re.findall(r"\b[A-Za-z_]\w*", text))
-    inputs = tuple(n for n in needed.inputs if n not in STATE and n in used)
-    numbers = tuple(n for n in scalars if n in used)
-    kinds = ["float64[::1]", "int64", "int64", "int64[:, ::1]"]
-    kinds += [f"float64[{':, ' * (len(needed.inputs[n]) - 1)}::1]" for n in inputs]
-    kinds += ["float64"] * len(numbers)
-    tangent = name in ("jacobian", "error_gradient")
-    kinds.append("float64[:, ::1]" if name == "jacobian" else "float64[::1]")
-    arguments = ("state", "K", "M", "pair_of", *inputs, *numbers, "out")
-    sizes = ["N = K + M", "pairs = K*(K + 1)//2"]
-    for letter in ("L", "H", "tasks", "Y"):
-        found = [
-            (n, r.index(letter)) for n, r in needed.inputs.items() if letter in r and n in inputs
-        ]
-        if letter in used and found:
-            sizes.append(f"{letter} = {found[0][0]}.shape[{found[0][1]}]")
+    used = set(re.findall(r"\b[A-Za-z_]\w*", "\n".join(body)))
+    shapes = {n: needed.inputs[n] for n in needed.inputs if n not in STATE and n in used}
+    shapes |= {n: () for n in scalars if n in used}
     copies, start = [], "0"
     for output in outputs:
         size = dict(writer.sizes)[output]
-        if not tangent:
-            copies.append(f"for i in range({size}):")
-            copies.append(f"    out[{start} + i] = W[o_{output} + i]")
+        if name in ("flow", "error"):
+            copies += [f"for i in range({size}):", f"    out[{start} + i] = {output}[i]"]
             start += f" + {size}"
             continue
         size = size.removeprefix("Y").removeprefix("*") or "1"
-        target = f"out[{start} + i, y]" if name == "jacobian" else "out[y]"
+        target = f"out[({start} + i)*Y + y]" if name == "jacobian" else "out[y]"
         copies += ["for y in range(Y):", f"    for i in range({size}):",
-                   f"        {target} = W[o_{output} + y*({size}) + i]"]  # fmt: skip
+                   f"        {target} = {output}[y*({size}) + i]"]  # fmt: skip
         start += f" + {size}"
-    signature = f"void({', '.join(kinds)})"
-    lines = [
-        f'@njit("{signature}", cache=True, fastmath=FASTMATH, error_model="numpy")',
-        f"def {name}({', '.join(arguments)}):",
-        *(f"    {line}" for line in (*sizes, *body, *copies)),
-    ]
-    return "\n".join(lines) + "\n", arguments
+    listed = textwrap.fill(f"SHAPES = {shapes!r}", 96, subsequent_indent="          ")
+    signature = textwrap.fill(
+        f"def {name}({', '.join(('state', *shapes, 'out'))}):", 96, subsequent_indent="        "
+    )
+    return "\n".join([listed, "", "", signature, *(f"    {line}" for line in (*body, *copies))])

@@ -24,7 +24,7 @@ SIZES = {"K": 4, "M": 4, "N": 8, "H": 5, "tasks": 40, "L": 2, "Y": 30, "pair": 1
 Tokens = tuple[Symbol, ...]
 
 
-class _Printer(NumPyPrinter):
+class FormulaPrinter(NumPyPrinter):
     """numpy expressions in float arithmetic; half-integer powers by square roots."""
 
     def __init__(self) -> None:
@@ -87,7 +87,7 @@ class NumpyWriter:
         self.program = program
         self.lines: list[str] = []
         self.cached: dict[str, str] = {}
-        self.printer = _Printer()
+        self.printer = FormulaPrinter()
         self.definitions = {d.name: d for d in program.definitions}
         self.shared: dict[Tokens, dict[Expr, Expr]] = {}
         self.substitutions: dict[Symbol, tuple[Expr, Tokens]] = {}

@@ -60,7 +60,8 @@ def sign_moment(*correlations: ArrayLike) -> Array:
 def a4(C: ArrayLike) -> Array:
     """A_4 = E[Π_i erf(x_i/√2)] for covariances C (…, 4, 4) → (…); fields may be repeated.
 
-    Accuracy: 1e-13 up to variance 50, 1e-9 at 2000. Raises: DomainError. Below 1 µs per value, many at a time.
+    Accuracy: 1e-13 up to variance 50, 1e-9 at 2000. Below 1 µs per value, many at a time.
+    Raises: DomainError where C is no covariance.
     """
     return sign_moment(*_correlations(np.asarray(C, dtype=float), 4))
 

@@ -86,6 +86,7 @@ class SymbolicNetwork:
     map: IndexedBase | None = None
     steps: int = 0
     spread: IndexedBase | None = None
+    planned: Fields | None = None
 
     @property
     def head_name(self) -> str:
@@ -105,6 +106,10 @@ class SymbolicNetwork:
     def fit_head(self, examples: Examples, *, ridge: Any = 0) -> SymbolicNetwork:
         """The head that minimises the mean loss, plus (ridge/2)‖w‖²."""
         return self.derivation.fit_head(self, examples, ridge)
+
+    def fit_deviation(self, examples: Examples, *, penalty: Any) -> SymbolicNetwork:
+        """The head and the deviation that minimise the mean loss plus (penalty/2)‖δ‖²."""
+        return self.derivation.fit_deviation(self, penalty)
 
     def head_descent(self, examples: Examples) -> Vector:
         """−∂loss/∂w, averaged over fields."""
@@ -173,12 +178,17 @@ class Derivation:
         )
         return SymbolicNetwork(self, head, own, self._fields(own, (t,)))
 
-    def _fields(self, covariance: IndexedBase, lead: tuple[Symbol, ...]) -> Fields:
-        """Covariance of the fields summed over blocks, its diagonal and I2."""
+    def _fields(
+        self, covariance: IndexedBase, lead: tuple[Symbol, ...], kept: Any = 1
+    ) -> Fields:
+        """Covariance of the fields summed over blocks (the share ``kept`` of each), its diagonal
+        and I2."""
         program, base = self.program, covariance
         if self.block:
-            total = self.variance[b] * covariance[(*lead, b, a, c)]
+            total = kept * self.variance[b] * covariance[(*lead, b, a, c)]
             base = program.define("C", ((*lead, a, c), total))
+        elif kept != 1:
+            base = program.define("C_kept", ((*lead, a, c), kept * covariance[(*lead, a, c)]))
         diagonal = program.define("V", ((*lead, a), base[(*lead, a, a)]))
         average = Average(((0,), (0,)))(
             diagonal[(*lead, a)], base[(*lead, a, c)], diagonal[(*lead, c)]
@@ -304,11 +314,17 @@ class Derivation:
         return self.program.define(name, ((t,), value))
 
     def objective(self, adapted: SymbolicNetwork) -> IndexedBase:
-        """The meta-objective ½⟨Δ²⟩ on new queries, averaged over tasks and supports."""
+        """What the outer loop descends: the error, or the penalised loss of a deviation."""
+        if adapted.planned is None:
+            return self.error(adapted)
+        return self.error(replace(adapted, fields=adapted.planned), "objective")
+
+    def error(self, adapted: SymbolicNetwork, name: str = "error") -> IndexedBase:
+        """½⟨Δ²⟩ on new queries, averaged over tasks and supports."""
         program = self.program
         if self.per_task:
             error = self.task_error(adapted, "task_error")
-            return program.define("error", ((), self.weight[t] * error[t]))
+            return program.define(name, ((), self.weight[t] * error[t]))
         s = self.residual_weights(adapted)
         pieces = [((a, c), s[a, x] * self.U[x, z] * s[c, z])]
         if adapted.spread is not None:
@@ -319,7 +335,7 @@ class Derivation:
             microscopic.loss_of_examples(a, c), adapted.fields.covariance
         )
         half = pair[0] / (microscopic.s[a] * microscopic.s[c])
-        return program.define("error", ((), half * M[a, c] * adapted.fields.I2[a, c]))
+        return program.define(name, ((), half * M[a, c] * adapted.fields.I2[a, c]))
 
     def fit_head(self, network: SymbolicNetwork, examples: Examples, ridge: Any) -> SymbolicNetwork:
         if examples.finite:
@@ -340,6 +356,21 @@ class Derivation:
         target = program.define("target", (self.at(k), fields.I2[(*lead, k, n)] * teacher))
         fitted = Vector(lambda at: inverse[(*lead, at, l)] * target[self.at(l)])
         return replace(self.with_head(network, fitted), steps=network.steps + 1)
+
+    def fit_deviation(self, network: SymbolicNetwork, penalty: Any) -> SymbolicNetwork:
+        """Head w and deviation δ at the minimum of the mean loss plus (λ/2)‖δ‖².
+
+        δ_b = λ_b/(λ_b + λ) · residual, which leaves the share q_b = λ/(λ_b + λ) of every field:
+        the loss with its penalty is ½⟨Δ²⟩ in the metric q_b λ_b, the error that in q_b² λ_b.
+        """
+        if self.block:
+            q = self.program.define("kept", ((b,), penalty / (self.variance[b] + penalty)))[b]
+        else:
+            q = penalty / (1 + penalty)
+        planned = self._fields(network.covariance, (), q)
+        fitted = self.fit_head(replace(network, fields=planned), self.task.support, 0)
+        left = self._fields(network.covariance, (), q**2)
+        return replace(fitted, fields=left, planned=planned)
 
     def over_tasks(self, expression: Expr) -> Expr:
         """∂ε/∂w from the adjoint of the adapted head: every task has the same w."""

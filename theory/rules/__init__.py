@@ -3,6 +3,7 @@
 from functools import cache
 from importlib.metadata import entry_points
 
+from theory.rules.adapt_representation import AdaptRepresentation
 from theory.rules.anil import Anil
 from theory.rules.average_risk import AverageRisk
 from theory.rules.base import MetaRule, Rule
@@ -10,7 +11,14 @@ from theory.rules.frozen_representation import FrozenRepresentation
 from theory.rules.maml import Maml
 from theory.rules.sgd import Sgd
 
-SHIPPED: tuple[type[Rule], ...] = (Sgd, AverageRisk, Anil, Maml, FrozenRepresentation)
+SHIPPED: tuple[type[Rule], ...] = (
+    Sgd,
+    AverageRisk,
+    Anil,
+    Maml,
+    FrozenRepresentation,
+    AdaptRepresentation,
+)
 
 
 @cache
@@ -26,6 +34,7 @@ def registered() -> dict[str, type[Rule]]:
 
 __all__ = [
     "SHIPPED",
+    "AdaptRepresentation",
     "Anil",
     "AverageRisk",
     "FrozenRepresentation",

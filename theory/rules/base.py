@@ -29,6 +29,11 @@ class Network(Protocol):
         """The head that minimises the mean loss on ``examples`` plus (ridge/2)‖w‖²."""
         ...
 
+    def fit_deviation(self, examples: Any, *, penalty: Any) -> Self:
+        """The head, and the deviation δ of a linear network's function, that minimise the mean
+        loss on ``examples`` plus (penalty/2)‖δ‖²."""
+        ...
+
     def head_descent(self, examples: Any) -> Any:
         """Minus the gradient of the mean loss on ``examples`` with respect to the head."""
         ...
@@ -80,6 +85,8 @@ class Rule:
     """Whether there is an inner loop."""
     one_task: ClassVar[bool] = False
     """Whether the rule learns from a single teacher (head covariance 0)."""
+    linear_only: ClassVar[bool] = False
+    """Whether the rule has a theory for linear networks alone."""
 
     outer_rate: float = rate("η_J, outer rate of the representation")
     head_rate: float = rate("η_w, outer rate of the head; 0 keeps it fixed", default=0.0)
