@@ -23,12 +23,16 @@ def relu_smoothed(order, mean, variance):
     s = np.sqrt(variance)
     if order == 0:
         return mean * special.ndtr(mean / s) + s * stats.norm.pdf(mean / s)
-    return special.ndtr(mean / s) if order == 1 else stats.norm.pdf(mean / s) / s
+    if order == 1:
+        return special.ndtr(mean / s)
+    hermite = {2: 1.0, 3: -mean / variance, 4: (mean**2 / variance - 1) / variance}[order]
+    return hermite * stats.norm.pdf(mean / s) / s
 
 
 @pytest.mark.parametrize(
     "orders",
-    [(0, 0), (1, 1), (1, 0), (2, 0), (2, 1), (1, 0, 0), (1, 1, 0), (1, 1, 0, 0), (2, 1, 0, 0)],
+    [(0, 0), (1, 1), (1, 0), (2, 0), (2, 1), (1, 0, 0), (1, 1, 0), (1, 1, 0, 0), (2, 1, 0, 0),
+     (3, 0), (4, 0), (3, 2, 0), (4, 1, 0)],
 )  # fmt: skip
 @pytest.mark.parametrize("own", [1.0, 0.05])
 def test_relu_against_one_dimensional_integrals(orders, own, rng):

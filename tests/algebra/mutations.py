@@ -1,0 +1,101 @@
+"""Changes one constant or index of a derivation at a time and shows that a fast test notices.
+
+Run as a script it prints one line per mutation and exits 1 if one survives. Every mutation is made
+in a temporary copy of the packages and of the tests it is tried against.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+FORMS = "tests/algebra/test_closed_forms.py"
+OTHERS = "tests/algebra/test_activations.py"
+SIGNS = "tests/algebra/test_sign_moments.py"
+FLOWS = "tests/flows/test_against_quadrature.py"
+
+MUTATIONS = (
+    # file, text, what it becomes, the tests that have to notice
+    ("theory/closed_forms.py", "norm = (2 / pi) **", "norm = (1 / pi) **", FORMS),
+    ("theory/closed_forms.py", "return norm * 2 / pi * sympy.asin",
+     "return norm * sympy.asin", FORMS),
+    ("theory/closed_forms.py", "matrix[-1][p] = -tilt[p][1]", "matrix[-1][p] = tilt[p][1]", FORMS),
+    ("theory/closed_forms.py", "[*row, C[s, f]]", "[*row, C[s, e]]", FORMS),
+    ("theory/closed_forms.py", "border = [C[e, s]", "border = [C[f, s]", FORMS),
+    ("theory/closed_forms.py", "(a if p == q else 0)", "(2 * a if p == q else 0)", FORMS),
+    ("theory/closed_forms.py", "(-1) ** swaps", "1 ** swaps", FORMS),
+    ("theory/closed_forms.py", "yield Integer(powers[b])", "yield Integer(1)", FORMS),
+    ("theory/closed_forms.py", "(1 - k) * determinant", "(2 - k) * determinant", OTHERS),
+    ("theory/closed_forms.py", "bordered(n, tilt, j, b) / volume",
+     "bordered(n, tilt, b, b) / volume", FORMS),
+    ("theory/integrands.py", "width = 1 / (2 * scale**2)", "width = 1 / scale**2", FORMS),
+    ("theory/integrands.py", "sqrt(sympy.pi / (2 * pivot))", "sqrt(sympy.pi / pivot)", FORMS),
+    ("theory/integrands.py", "(1 + sympy.sign(u)) / 2", "(1 + sympy.sign(u))", OTHERS),
+    ("theory/averages.py", "Rational(1, 2) if i == j", "S.One if i == j", FORMS),
+    ("theory/averages.py", "orders[p] + 1", "orders[p] + 2", FORMS),
+    ("theory/activations.py", "sympy.erf(X / sympy.sqrt(2))", "sympy.erf(X)", FORMS),
+    ("theory/sign_moments.py", "cross + rho * mixed", "cross - rho * mixed", SIGNS),
+    ("theory/sign_moments.py", "(t * M[0, j]) ** 2", "t * M[0, j] ** 2", SIGNS),
+    ("theory/plackett.py", "other * one * one", "other * one", SIGNS),
+    ("theory/plackett.py", "return 4 / np.pi**2", "return 2 / np.pi**2", SIGNS),
+    ("theory/plackett.py", "(0, 3, 4, 1, 2, 5)", "(0, 3, 4, 2, 1, 5)", SIGNS),
+    ("theory/quadrature.py", "r[:, None] ** np.arange(nodes)",
+     "r[:, None] ** np.arange(1, nodes + 1)", FORMS),
+    ("theory/closed.py", "(1 + vk) * (1 + vl) - o**2", "(1 + vk) * (1 + vl) + o**2", FLOWS),
+    ("theory/closed.py", "(1 + vl) * kc - o * lc", "(1 + vk) * kc - o * lc", FLOWS),
+    ("theory/flow.py", "rate += eta**2 * noise", "rate += eta * noise", FLOWS),
+    ("theory/flow.py", "along(k, m) * T[(*block, m, n)]", "along(k, m) * T[(*block, n, n)]", FLOWS),
+    ("theory/flow.py", "adjoint[(*block, k, a)] + adjoint[(*block, a, k)]",
+     "2 * adjoint[(*block, k, a)]", FLOWS),
+    ("theory/symbolic_network.py", "-network.head_base[self.at(k)]",
+     "network.head_base[self.at(k)]", FLOWS),
+    ("theory/microscopic.py", "return delta**2 / 2", "return delta**2", FLOWS),
+    ("theory/rules/anil.py", "range(self.inner_steps)", "range(1)", FLOWS),
+)  # fmt: skip
+"""At least one per rule of averaging, and the places where a flow's constants and indices stand."""
+
+
+def survivors() -> Iterator[tuple[str, bool]]:
+    """(description, survived) of each mutation, and of the unchanged copy, which must pass."""
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / "copy"
+        for part in ("theory", "solvers", "tests/algebra", "tests/flows"):
+            shutil.copytree(ROOT / part, copy / part, ignore=shutil.ignore_patterns("__pycache__"))
+        for part in ("pyproject.toml", "tests/conftest.py"):
+            shutil.copy(ROOT / part, copy / part)
+        for tests in (FORMS, OTHERS, SIGNS, FLOWS):
+            yield f"unchanged: {tests}", not passes(copy, tests)
+        for name, text, mutated, tests in MUTATIONS:
+            path = copy / name
+            source = path.read_text(encoding="utf-8")
+            if text not in source:
+                raise ValueError(f"{name} does not hold the text {text!r}: mend the mutation")
+            path.write_text(source.replace(text, mutated), encoding="utf-8")
+            yield f"{name}: {text}  →  {mutated}", passes(copy, tests)
+            path.write_text(source, encoding="utf-8")
+
+
+def passes(copy: Path, tests: str) -> bool:
+    """Whether the tests pass in the copy."""
+    environment = {**os.environ, "PYTHONPATH": str(copy), "MACRODYN_CACHE": str(copy / "cache"),
+                   "PYTHONDONTWRITEBYTECODE": "1"}  # fmt: skip
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", tests]
+    run = subprocess.run(command, cwd=copy, env=environment, capture_output=True, check=False)
+    if run.returncode not in (0, 1):
+        raise RuntimeError(run.stdout.decode()[-2000:])
+    return run.returncode == 0
+
+
+if __name__ == "__main__":
+    alive = 0
+    for description, survived in survivors():
+        alive += survived
+        good = "passes  " if description.startswith("unchanged") else "caught  "
+        print("WRONG   " if survived else good, description, flush=True)
+    raise SystemExit(1 if alive else 0)
