@@ -186,6 +186,12 @@ def rule_fits(rule: Rule, document: schema.Document, tasks: TaskDistribution) ->
         raise ExperimentError(
             f"tasks.{key}: rule {rule.name!r} has one teacher; {remedy}, or use average-risk"
         )
+    activation = document.model.activation
+    if rule.linear_only and getattr(activation, "name", activation) != "linear":
+        raise ExperimentError(
+            f"model.activation: rule {rule.name!r} has a theory for linear networks alone; "
+            "set it to linear"
+        )
     time = document.integrate.time
     if rule.regime == "population" and time != math.floor(time):
         raise ExperimentError(

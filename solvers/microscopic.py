@@ -200,7 +200,7 @@ def _one_step(
     S = share[:, None, None] * (c @ down.h) / experiment.rule.tasks_per_step
     g = experiment.activation.g
     clean = (g(task.b[..., task.query.rows, :].sum(-3)) @ task.u[..., None])[..., 0]
-    output = (g(adapted.fields(task.query)) @ adapted.head[..., None])[..., 0]
+    output = adapted.outputs(task.query, g(adapted.fields(task.query)))
     return {
         "R": on_R,
         "Q": half + half.mT,

@@ -137,6 +137,7 @@ class FieldNetwork:
     h: Array
     head: Array
     C: Array | None = None
+    deviation: Array | None = None
     came_from: FieldNetwork | None = None
     pull: Callable[[Descent], Descent] | None = None
 
@@ -147,7 +148,12 @@ class FieldNetwork:
 
     def errors(self, examples: Sample, g: Array) -> Array:
         """y − f, shape (…, P), from the activations g (…, P, K)."""
-        return self.task.y[..., examples.rows] - (g @ self.head[..., None])[..., 0]
+        return self.task.y[..., examples.rows] - self.outputs(examples, g)
+
+    def outputs(self, examples: Sample, g: Array) -> Array:
+        """f, shape (…, P), from the activations g (…, P, K); with the deviation if there is one."""
+        output = (g @ self.head[..., None])[..., 0]
+        return output if self.deviation is None else output + self.deviation[..., examples.rows]
 
     @property
     def averages(self) -> Averages:
@@ -287,6 +293,28 @@ class FieldNetwork:
             return Descent(after.h, np.zeros_like(after.w), C)
 
         return self.become(pull, head=w)
+
+    def fit_deviation(self, examples: Sample | Limit, *, penalty: float) -> FieldNetwork:
+        """Head and deviation at the minimum of the mean loss plus (penalty/2)‖δ‖², for linear g.
+
+        At the minimum the total derivative is the partial one, so that nothing is carried back.
+        """
+        if isinstance(examples, Sample):
+            raise ValueError("a deviation is fitted on an infinite support alone")
+        variance, K = self.task.variance, self.head.shape[-1]
+        kept = penalty / (variance + penalty)
+        C = ((kept * variance)[:, None, None] * self.averages.C).sum(-3)
+        inverse = np.linalg.pinv(C[..., :K, :K], rcond=CUT, hermitian=True)
+        w = (inverse @ C[..., :K, K:] @ self.task.u[..., None])[..., 0]
+        target = (self.task.b @ self.task.u[..., None, :, None])[..., 0]
+        residual = target - (self.h @ w[..., None, :, None])[..., 0]
+        deviation = ((1 - kept)[:, None] * residual).sum(-2)
+
+        def pull(after: Descent) -> Descent:
+            return replace(after, w=np.zeros_like(after.w))
+
+        stepped = self.become(pull, head=np.broadcast_to(w, self.head.shape))
+        return replace(stepped, deviation=deviation)
 
 
 CUT = 1e-12

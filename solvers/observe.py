@@ -55,5 +55,5 @@ def measured_error(experiment: Experiment, y: Array, moments: Any) -> float:
     task, g = network.task, experiment.activation.g
     adapted = experiment.rule.adapt(network, task)
     clean = (g(task.b[..., task.query.rows, :].sum(-3)) @ task.u[..., None])[..., 0]
-    output = (g(adapted.fields(task.query)) @ adapted.head[..., None])[..., 0]
+    output = adapted.outputs(task.query, g(adapted.fields(task.query)))
     return float(0.5 * ((output - clean) ** 2).mean())
