@@ -9,6 +9,7 @@ exception in the work is the outcome of its task, not the end of the run.
 from __future__ import annotations
 
 import hashlib
+import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -16,7 +17,7 @@ from concurrent import futures
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
-from threading import Lock
+from threading import Lock, Thread
 from typing import Any, Protocol
 
 from solvers.errors import ExperimentError
@@ -100,7 +101,9 @@ class Local:
 
         libraries = ("OMP", "OPENBLAS", "MKL", "BLIS", "VECLIB_MAXIMUM", "NUMEXPR", "NUMBA")
         threads = {f"{name}_NUM_THREADS": "1" for name in libraries}
-        self._executor: Any = ProcessPoolExecutor(self.width, env=threads)
+        self._executor: Any = ProcessPoolExecutor(
+            self.width, env=threads, initializer=_end_with_parent
+        )
 
     def submit(self, function: Callable[..., Any], *arguments: Any) -> futures.Future[Any]:
         """Run ``function`` in a process; after one died, in a fresh set of them."""
@@ -113,6 +116,18 @@ class Local:
     def close(self) -> None:
         """End the processes at once."""
         self._executor.shutdown(kill_workers=True)
+
+
+def _end_with_parent() -> None:
+    """Let this process end when the one that started it is gone, killed perhaps."""
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    Thread(target=watch, daemon=True).start()
 
 
 class Cluster:

@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import time
 import tracemalloc
 from pathlib import Path
@@ -101,6 +103,29 @@ def test_uneven_tasks_leave_no_worker_idle(two_processes):
     took = time.perf_counter() - begin
     work = 10 * 0.3 + 390 * 0.0011
     assert took < 0.5 * work + 0.9  # half the work each, and at most three long tasks of slack
+
+
+def test_workers_end_with_a_killed_parent():
+    """Otherwise they would wait for work for ever, each with its memory."""
+    code = """
+import os, time
+from solvers.engine import compute, pool_of
+def pid(task):
+    return {"pid": os.getpid()}
+with pool_of(2) as pool:
+    for outcomes in compute(pid, [(i,) for i in range(2)], pool):
+        print(outcomes[0].record["pid"], flush=True)
+    time.sleep(60)
+"""
+    parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    assert parent.stdout is not None
+    workers = [int(parent.stdout.readline()) for _ in range(2)]
+    parent.kill()
+    parent.communicate()
+    until = time.monotonic() + 20
+    while any(os.path.exists(f"/proc/{worker}") for worker in workers):
+        assert time.monotonic() < until
+        time.sleep(0.1)
 
 
 def test_blas_is_pinned_to_one_thread_per_worker(two_processes):
