@@ -264,8 +264,9 @@ def _canonical(
 ) -> dict[Symbol, Symbol]:
     """Renaming under which entries that differ by the names of their inner indices are one."""
     own = [i for i in dict.fromkeys(entry.indices) if i not in at]
+    letter = {"N": "c", "K": "k"}  # k and l themselves name the pair
     names = {
-        i: index(f"{str(i)[0] if range_of(i) != 'N' else 'c'}{n or ''}") for n, i in enumerate(own)
+        i: index(f"{letter.get(range_of(i), str(i)[0])}{n + 2}") for n, i in enumerate(own)
     }
     taken = set(names.values())
     spare = (i for i in own if i not in taken)
