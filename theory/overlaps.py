@@ -70,9 +70,13 @@ PHYSICAL_TOLERANCE = 1e-8
 
 
 def is_physical(Q: ArrayLike, R: ArrayLike, T: ArrayLike) -> bool:
-    """Whether every (block's) C is positive semidefinite to within 1e-8 · Tr C."""
+    """Whether every (block's) C is positive semidefinite to within 1e-8 · Tr C, all blocks' trace:
+    a block whose overlaps vanish keeps the rounding of the others."""
     C = field_covariance(Q, R, T)
     if not np.isfinite(C).all():
         return False
     smallest = np.linalg.eigvalsh(C)[..., 0]
-    return bool(np.all(smallest >= -PHYSICAL_TOLERANCE * np.trace(C, axis1=-2, axis2=-1)))
+    scale = np.trace(C, axis1=-2, axis2=-1)
+    if np.ndim(T) == 3:
+        scale = scale.sum(-1, keepdims=True)
+    return bool(np.all(smallest >= -PHYSICAL_TOLERANCE * scale))

@@ -1,8 +1,144 @@
-"""Chua, Lei & Lee: how fine-tuning allows for effective meta-learning."""
+"""Chua, Lei & Lee: how fine-tuning allows for effective meta-learning.
 
-from solvers.reproduce.row import Statement
+θ_t = (w_t, δ_t, 0) over blocks of input variance (ε, 1, 1), ‖w_t‖ = 1 and ‖δ_t‖ = δ0 in the mean.
+"""
 
-TITLE = (
-    "Chua, Lei & Lee 2021, how fine-tuning allows for effective meta-learning (arXiv:2105.02221)"
-)
-STATEMENTS: tuple[Statement, ...] = ()
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import minimize
+
+from solvers.experiment import Experiment
+from solvers.integrate import integrate
+from solvers.reproduce import finite
+from solvers.reproduce.row import Relation, Row
+from solvers.results import Trajectory
+
+Array = NDArray[np.float64]
+
+TITLE = "Chua et al. 2021, how fine-tuning allows for effective meta-learning (arXiv:2105.02221)"
+
+
+def share(R: Array) -> Array:
+    """How much of the learned overlap lies in the right block, ‖R¹‖²/(‖R¹‖² + ‖R²‖²)."""
+    size = (np.asarray(R) ** 2).sum((-1, -2))
+    return size[..., 0] / (size[..., 0] + size[..., 1])
+
+
+def with_deviation(source: str, squared: float) -> Experiment:
+    """The preset at another δ0²."""
+    covariance = [0.5, 0.5, squared / 2, squared / 2]
+    return Experiment.load(source).replace(**{"tasks.head_covariance": covariance})
+
+
+def trained(experiment: Experiment, **changes: object) -> Trajectory:
+    """The orbit; keys of the experiment with two underscores for the dot."""
+    dotted = {key.replace("__", "."): value for key, value in changes.items()}
+    return integrate(experiment.replace(**dotted))
+
+
+def frozen_threshold(epsilon: float) -> float:
+    """The δ0² at which frozen training starts to end in the wrong block, by bisection."""
+    right, wrong = epsilon / 1.1, 1.1 * epsilon
+    while wrong / right > 1.015:
+        middle = np.sqrt(right * wrong)
+        end = trained(with_deviation("chua-frozen", middle), integrate__time=3000)
+        right, wrong = (middle, wrong) if share(end.final.R) > 0.5 else (right, middle)
+    return float(np.sqrt(right * wrong))
+
+
+def penalty_threshold(guess: float) -> float:
+    """The penalty λ at which adaptive training starts to end in the wrong block, by bisection."""
+    right, wrong = guess / 1.15, 1.15 * guess
+    experiment = Experiment.load("chua-adapt")
+    while wrong / right > 1.03:
+        middle = float(np.sqrt(right * wrong))
+        end = trained(experiment, rule__penalty=middle, integrate__time=6000)
+        right, wrong = (middle, wrong) if share(end.final.R) > 0.5 else (right, middle)
+    return float(np.sqrt(right * wrong))
+
+
+def separation() -> list[Row]:
+    """At δ0² > ε the frozen objective picks the wrong block, the adaptive one the right one."""
+    frozen, adapt = (integrate(Experiment.load(f"chua-{name}")) for name in ("frozen", "adapt"))
+    below = trained(with_deviation("chua-frozen", 0.2))
+    return [
+        Row("chua", "frozen, δ0² = 0.4 > ε = 0.3: share of the right block", 0.0,
+            float(share(frozen.final.R)), 1e-6),
+        Row("chua", "frozen, δ0² = 0.2 < ε = 0.3: share of the right block", 1.0,
+            float(share(below.final.R)), 1e-6),
+        Row("chua", "adaptive, δ0² = 0.4 > ε = 0.3, λ = 0.5: share of the right block", 1.0,
+            float(share(adapt.final.R)), 1e-6),
+        Row("chua", "frozen, wrong block: error left is ε/2", 0.15, frozen.final.error, 1e-8),
+        Row("chua", "adaptive: error left is (δ0²/2)(λ/(1 + λ))²", 0.2 * (0.5 / 1.5) ** 2,
+            adapt.final.error, 1e-8),
+    ]  # fmt: skip
+
+
+def thresholds() -> list[Row]:
+    """Where gradient training changes over, against the objectives' minima."""
+    epsilon, squared = 0.3, 0.4
+    penalty = epsilon * (1 - squared) / (squared - epsilon)
+    return [
+        Row("chua", "frozen: gradient training changes over at δ0² = ε", epsilon,
+            frozen_threshold(epsilon), 0.02),
+        Row("chua", "adaptive: gradient training changes over at λ = ε(1 − δ0²)/(δ0² − ε)",
+            penalty, penalty_threshold(penalty), 0.03),
+    ]  # fmt: skip
+
+
+def one_step_anil() -> list[Row]:
+    """One-step ANIL with ε² < δ0² < ε learns the wrong block first and leaves it later."""
+    along = share(trained(Experiment.load("chua-anil"), integrate__points=401).R)
+    return [
+        Row("chua", "one-step ANIL, ε² < δ0² < ε: smallest share of the right block on the way",
+            0.1, float(along.min()), 0.0, Relation.below),
+        Row("chua", "one-step ANIL, ε² < δ0² < ε: share of the right block at the end", 1.0,
+            float(along[-1]), 1e-6),
+    ]  # fmt: skip
+
+
+SIZES = {"epsilon": 0.1, "squared": 0.15, "units": 2, "dimension": 50, "noise": 0.1}
+"""The target tasks: ε, δ0², k, d, σ²."""
+
+
+def target_risk() -> list[Row]:
+    """Excess risk of a target task at n_T = 100 examples, every penalty tuned."""
+    risk = finite.target_risk(100, runs=100, seed=0, **SIZES)
+    return [
+        Row("chua", "target risk, frozen + fine-tune over scratch, n_T = 100, d = 50: no better",
+            0.9, risk["frozen"] / risk["scratch"], 0.0, Relation.above),
+        Row("chua", "target risk, adapt + fine-tune over scratch, n_T = 100, d = 50: better",
+            0.7, risk["adapt"] / risk["scratch"], 0.0, Relation.below),
+    ]  # fmt: skip
+
+
+def fine_tuned_error(tuning: Experiment, Q: Array, R: Array) -> float:
+    """ε after the fine-tuning of ``tuning`` from a representation (Q, R) and its best head."""
+    compiled, parameters, K = tuning.compiled, tuning.parameters, tuning.layout.hidden
+
+    def error(w: Array) -> float:
+        return float(compiled.error(tuning.layout.pack(Q, R, w), parameters))
+
+    return float(minimize(error, np.ones(K), method="Nelder-Mead", options=PRECISE).fun)
+
+
+PRECISE = {"xatol": 1e-6, "fatol": 1e-10}
+
+
+def nonlinear() -> list[Row]:
+    """Two-layer networks: a representation trained for fine-tuning is better to fine-tune."""
+    adapt, frozen = (integrate(Experiment.load(f"chua-nonlinear-{n}")) for n in ("adapt", "frozen"))
+    tuning = adapt.experiment
+    best = fine_tuned_error(tuning, adapt.final.Q, adapt.final.R)
+    other = fine_tuned_error(tuning, frozen.final.Q, frozen.final.R)
+    return [
+        Row("chua", "erf network, spread 0.6: error frozen over fine-tuned, both fine-tuned", 1.03,
+            other / best, 0.0, Relation.above),
+        Row("chua", "erf network, spread 0.6: error frozen over fine-tuned, each in its own way",
+            5.0, frozen.final.error / adapt.final.error, 0.0, Relation.above),
+    ]  # fmt: skip
+
+
+STATEMENTS = (separation, thresholds, one_step_anil, target_risk, nonlinear)

@@ -15,7 +15,7 @@ from solvers.linear import (
 )
 from solvers.reproduce import finite
 from solvers.reproduce.measure import orbit, slope
-from solvers.reproduce.row import Relation, Row
+from solvers.reproduce.row import Row
 from solvers.results import Trajectory
 
 Array = NDArray[np.float64]
