@@ -27,13 +27,20 @@ class Curve:
     slope: Callable[[Array], Array]
 
     def correct(
-        self, guess: Array, tangent: Array, slope: Array | None = None, steps: int = 20
+        self,
+        guess: Array,
+        tangent: Array,
+        slope: Array | None = None,
+        steps: int = 20,
+        *,
+        exact: bool = False,
     ) -> tuple[Array, int] | None:
         """The point of the curve in the hyperplane through ``guess`` normal to ``tangent``.
 
         Newton's method on the bordered system; the Jacobian is renewed only where convergence is
         slow, and the last column is ``slope`` (by default that at the guess). None if it does not
-        converge. Beside the point stands the number of steps that were needed.
+        converge. Beside the point stands the number of steps that were needed. ``exact`` goes on to
+        rounding, for points where G is almost singular.
         """
         X, size = guess.copy(), np.inf
         F, slope = self.residual(X), self.slope(X) if slope is None else slope
@@ -51,12 +58,29 @@ class Curve:
             last, size = size, float(np.abs(F).max(initial=0.0))
             small = np.abs(step).max(initial=0.0) < 1e-6 * (1 + np.abs(X).max())
             if size <= TOLERANCE and (small or size == 0):
+                X = self._to_rounding(X, F, matrix, guess, tangent) if exact else X
                 return X, count + 1
             if count > 4 and not size < 2 * last:
                 return None
             if not size < SLOW * last:
                 matrix = None
         return None
+
+    def _to_rounding(
+        self, X: Array, F: Array, matrix: Array, guess: Array, tangent: Array
+    ) -> Array:
+        size = float(np.abs(F).max(initial=0.0))
+        while size > 0:
+            step = _solved(matrix, np.append(F, tangent @ (X - guess)))
+            if step is None:
+                break
+            trial = X - step
+            F = self.residual(trial)
+            new = float(np.abs(F).max(initial=0.0))
+            if not new < 0.5 * size:
+                break
+            X, size = trial, new
+        return X
 
     def tangent(self, X: Array, along: Array, slope: Array) -> Array | None:
         """The unit tangent at X that points ``along`` (a vector not normal to the curve)."""
@@ -76,7 +100,7 @@ def _solved(matrix: Array, right: Array) -> Array | None:
     if not np.isfinite(matrix).all():
         return None
     try:
-        solution = np.linalg.solve(matrix, right)
+        solution: Array = np.linalg.solve(matrix, right).astype(float, copy=False)
     except np.linalg.LinAlgError:
         return None
     return solution if np.isfinite(solution).all() else None
@@ -123,9 +147,12 @@ def walk(curve: Curve, start: Node, steps: Steps) -> Iterator[Node]:
             length = min(length * 1.4, steps.largest * (1 + float(np.abs(node.X).max())))
 
 
-def advance(curve: Curve, node: Node, length: float) -> tuple[Node, int] | None:
+def advance(
+    curve: Curve, node: Node, length: float, *, exact: bool = False
+) -> tuple[Node, int] | None:
     """The node at distance ``length`` along the tangent, and the corrector's effort."""
-    corrected = curve.correct(node.X + length * node.tangent, node.tangent, node.slope)
+    guess = node.X + length * node.tangent
+    corrected = curve.correct(guess, node.tangent, None if exact else node.slope, exact=exact)
     if corrected is None:
         return None
     return node_at(curve, corrected[0], node.tangent, length, corrected[1])

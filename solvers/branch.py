@@ -78,7 +78,7 @@ class Branch:
     ends: tuple[str, str]
     origin: str
     symmetry: str
-    track: Track
+    track: Track | None = None
 
     def __len__(self) -> int:
         return len(self.parameter)
@@ -169,6 +169,30 @@ class Diagram(Sequence[Branch]):
             "special_points": json.dumps([s.to_dict() for _, s in specials]),
         }  # fmt: skip
         return xarray.Dataset(data, attrs=attributes)
+
+    @classmethod
+    def from_dataset(cls, dataset: xarray.Dataset, experiment: Experiment) -> Diagram:
+        """The diagram that ``dataset`` was made of, for reading and drawing."""
+        attributes, branches = dataset.attrs, []
+        rows = json.loads(attributes["special_points"])
+        specials = [Special(**{**row, "unstable": tuple(row["unstable"])}) for row in rows]
+        owners = dataset["special_branch"].values
+        for number, about in enumerate(json.loads(attributes["branches"])):
+            part = dataset.isel(point=np.flatnonzero(dataset["branch"].values == number))
+            values = {name: part[name].values for name in ("Q", "R", "w", "error", "unstable")}
+            eigenvalues = part["eigenvalue_real"].values + 1j * part["eigenvalue_imaginary"].values
+            own = tuple(s for s, owner in zip(specials, owners, strict=True) if owner == number)
+            ends = tuple(about.pop("ends"))
+            branches.append(
+                Branch(
+                    experiment, attributes["parameter"], part["parameter"].values,
+                    eigenvalues=eigenvalues, special_points=own, ends=ends, **values, **about,
+                )
+            )  # fmt: skip
+        return cls(
+            experiment, attributes["parameter"], tuple(branches), Status(attributes["status"]),
+            attributes["message"], tuple(json.loads(attributes["warnings"])),
+        )  # fmt: skip
 
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers and text, as ``macrodyn continue --json`` prints them."""

@@ -10,7 +10,8 @@ from solvers.arclength import Steps
 from solvers.branch import Branch, Diagram, branch_of
 from solvers.errors import ExperimentError
 from solvers.experiment import Experiment
-from solvers.fixed_points import FixedPoint, fixed_points
+from solvers.fixed_point import FixedPoint
+from solvers.fixed_points import fixed_points
 from solvers.results import Status
 from solvers.special_points import with_special_points
 from solvers.steady import Steady

@@ -14,7 +14,8 @@ from scipy.optimize import brentq
 
 from solvers import states
 from solvers.errors import ExperimentError
-from solvers.fixed_points import FixedPoint, fixed_point_near
+from solvers.fixed_point import FixedPoint
+from solvers.fixed_points import fixed_point_near
 from solvers.plateau import ESCAPED
 from solvers.results import NumericalFailure, Plateau, Trajectory
 from solvers.steady import Steady

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from solvers.problem import Problem, SignedPermutation, invariant_basis
+from solvers.problem import Problem, SignedPermutation, Spectrum, invariant_basis
 from solvers.symmetry import Units, replace_signs
 from theory.overlaps import Layout
 
@@ -50,8 +50,10 @@ class Characters:
 def modes(problem: Problem, units: Units, y: Array, jacobian: Array) -> tuple[Mode, ...]:
     """All modes of the flow at the state y (coordinates that evolve come first), leading first."""
     free = np.arange(len(jacobian))
-    values, vectors = np.linalg.eig(jacobian)
-    growth = problem.growth(values.astype(complex))
+    decomposed = np.linalg.eig(jacobian)
+    values: Spectrum = decomposed[0].astype(complex)
+    vectors: Spectrum = decomposed[1].astype(complex)
+    growth = problem.growth(values)
     order = np.argsort(-growth, kind="stable")
     near = MULTIPLET * np.abs(values).max(initial=1e-300)
     characters = _characters(units, y, free)

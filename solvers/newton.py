@@ -79,7 +79,7 @@ def _deflated(
     F, count = residual(x), 0
     while np.abs(F).max(initial=0.0) > 1e-6 and count < steps:
         count += 1
-        step = -np.linalg.lstsq(jacobian(x), F, rcond=SINGULAR)[0]
+        step = _shortest(jacobian(x), F)
         step = step * _deflation_factor(x, step, known)
         longest = 1 + float(np.abs(x).max(initial=0.0))
         x = x + step * min(1.0, longest / max(float(np.abs(step).max(initial=0.0)), 1e-300))
@@ -93,9 +93,14 @@ def _shifted_step(J: Array, F: Array, mu: float) -> Array:
     normal = J.T @ J
     normal[np.diag_indices_from(normal)] += mu * max(1e-12, float(normal.trace()) / len(F))
     try:
-        return -np.linalg.solve(normal, J.T @ F)
+        return -np.linalg.solve(normal, J.T @ F).astype(float, copy=False)
     except np.linalg.LinAlgError:
-        return -np.linalg.lstsq(J, F, rcond=SINGULAR)[0]
+        return _shortest(J, F)
+
+
+def _shortest(J: Array, F: Array) -> Array:
+    """The shortest of the steps δ that minimise |Jδ + F|."""
+    return -np.linalg.lstsq(J, F, rcond=SINGULAR)[0].astype(float, copy=False)
 
 
 def _polish(
@@ -108,7 +113,7 @@ def _polish(
 ) -> Root:
     size = float(np.abs(F).max(initial=0.0))
     while 0 < size <= 1e-5 and count < 200:
-        trial = x - np.linalg.lstsq(jacobian(x), F, rcond=SINGULAR)[0]
+        trial = x + _shortest(jacobian(x), F)
         G = residual(trial)
         new = float(np.abs(G).max(initial=0.0))
         if not new < 0.9 * size:

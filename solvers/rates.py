@@ -11,7 +11,7 @@ from scipy.optimize import minimize_scalar
 
 from solvers.arclength import Steps
 from solvers.errors import ExperimentError
-from solvers.fixed_points import FixedPoint
+from solvers.fixed_point import FixedPoint
 from solvers.problem import Spectrum
 from solvers.results import NumericalFailure
 from solvers.special_points import special_points

@@ -18,6 +18,9 @@ Array = NDArray[np.float64]
 
 REACH = 1e-3
 """Distance of the points from which a crossing is interpolated, relative to 1 + max|X|."""
+BOTH_SIDES = np.array([-1.0, -0.7, -0.3, 0.3, 0.7, 1.0])
+ONE_SIDE = np.array([0.2, 0.3, 0.45, 0.6, 0.8, 1.0])
+"""Where those points lie; the margin to unphysical is smooth on the physical side only."""
 TOGETHER = 1e-6
 """Crossings closer than this share of a step happen together."""
 
@@ -46,7 +49,7 @@ def special_points(field: Sheet, a: Point, b: Point) -> list[SpecialPoint]:
     def at(h: float) -> Point | None:
         """The point at arclength h, or next to it if the equations are singular right there."""
         for near in (h, h + 1e-11 * length, h - 1e-11 * length):
-            reached = advance(field.curve, a.node, near)
+            reached = advance(field.curve, a.node, near, exact=True)
             if reached is not None:
                 return field.point(reached[0])
         return None
@@ -69,6 +72,8 @@ def special_points(field: Sheet, a: Point, b: Point) -> list[SpecialPoint]:
         level = 0.0 if max(a.margin, b.margin) > 1e-10 else EDGE
         edge = locate(lambda p: p.margin - level)
         if edge is not None:
+            inside = ONE_SIDE if b.margin > a.margin else -ONE_SIDE
+            edge = _interpolated(field, lambda p: p.margin - level, at, edge, length, inside)
             found.append((edge[0], _special("unphysical", edge[1], 0, (a.unstable, b.unstable))))
     found.sort(key=lambda item: item[0])
     return _count(found, a.unstable, b.unstable)
@@ -175,6 +180,7 @@ def _interpolated(
     at: Callable[[float], Point | None],
     crossing: tuple[float, Point],
     length: float,
+    offsets: Array = BOTH_SIDES,
 ) -> tuple[float, Point]:
     """The crossing from a polynomial through points at some distance on both sides.
 
@@ -184,7 +190,6 @@ def _interpolated(
     """
     h, rough = crossing
     width = min(length / 2, REACH * (1 + float(np.abs(rough.node.X).max())))
-    offsets = np.array([-1.0, -0.7, -0.3, 0.3, 0.7, 1.0])
     points = [at(h + width * offset) for offset in offsets]
     if any(p is None for p in points):
         return crossing

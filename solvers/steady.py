@@ -30,11 +30,14 @@ DEGREE = 4
 class Steady:
     """An experiment's flow in the coordinates that evolve: Q once per pair, R, and w if it learns.
 
-    ``parameter`` is the dotted name of the number that is varied (None: nothing is).
+    ``parameter`` is the dotted name of the number that is varied (None: nothing is). ``moved``
+    holds a second one beside it, as (its own Steady, its value): the parameters of the flow are
+    sums of terms that depend on one number of the experiment each, so that their changes add.
     """
 
     experiment: Experiment
     parameter: str | None = None
+    moved: tuple[Steady, float] | None = None
 
     @cached_property
     def free(self) -> NDArray[np.intp]:
@@ -138,7 +141,15 @@ class Steady:
 
     def parameters(self, value: float) -> Parameters:
         """The parameters of the flow where the varied one has this value."""
-        return self._varying(value)[0]
+        p = self._varying(value)[0]
+        if self.moved is None:
+            return p
+        other, at = self.moved
+        there, base = other.parameters(at), self.experiment.parameters
+        changed = {
+            k: p[k] + (v - base[k]) for k, v in there.items() if not np.array_equal(v, base[k])
+        }
+        return {**p, **changed}
 
     def rate(self, value: float) -> Array:
         """The outer rate of each coordinate (n,); 1 where it is zero."""

@@ -8,7 +8,7 @@ from solvers import store
 from solvers.cli import common
 
 if TYPE_CHECKING:
-    from solvers.fixed_points import FixedPoints
+    from solvers.fixed_point import FixedPoints
 
 NAMED_MODES = 3
 """Modes that are named for each point."""

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 KINDS = {
     "trajectory": ("solvers.results", "Trajectory"),
     "ensemble": ("solvers.ensemble", "Ensemble"),
+    "fixed-points": ("solvers.fixed_point", "FixedPoints"),
+    "continuation": ("solvers.branch", "Diagram"),
     "phase": ("solvers.phase", "PhaseDiagram"),
 }
 """The class that reads each kind of result, by module and name."""

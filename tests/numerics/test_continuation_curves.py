@@ -1,0 +1,40 @@
+"""Curves of a special point in two parameters."""
+
+import numpy as np
+import pytest
+
+from solvers.arclength import Steps
+from solvers.continuation import continue_branch
+from solvers.curves import special_curve
+from solvers.errors import ExperimentError
+from solvers.fixed_points import fixed_point_near
+from solvers.rates import critical_rate
+
+
+def test_the_boundary_of_stability_of_meta_learning(meta):
+    """Every point of the curve is the critical rate of the experiment with its inner rate."""
+    experiment = meta(2.0, "streaming")
+    point = fixed_point_near(experiment, 2.06 * np.eye(2), 1.43 * np.eye(2), np.zeros(2))
+    branch = continue_branch(point, "rule.outer_rate", 0.5, 3.0)
+    (fold,) = [s for s in branch.special_points if s.critical]
+    assert fold.kind == "fold"
+    curve = special_curve(
+        branch, fold, "rule.inner_rate", 1.95, 2.05, steps=Steps(largest=0.02, count=6)
+    )
+    assert curve.second.min() < 2 < curve.second.max()
+    start = np.argmin(np.abs(curve.second - 2))
+    assert curve.first[start] == pytest.approx(fold.parameter, abs=1e-8)
+    for i in (0, -1):
+        there = meta(float(curve.second[i]), "streaming")
+        near = fixed_point_near(there, point.Q, point.R, point.w)
+        assert critical_rate(near) == pytest.approx(curve.first[i], abs=1e-7)
+    assert list(curve.dataset.data_vars) == ["first", "second", "error"]
+
+
+def test_a_curve_needs_modes_that_cross_and_a_range_around_the_value(meta):
+    experiment = meta(2.0, "streaming")
+    point = fixed_point_near(experiment, 2.06 * np.eye(2), 1.43 * np.eye(2), np.zeros(2))
+    branch = continue_branch(point, "rule.outer_rate", 1.0, 2.3)
+    (fold,) = [s for s in branch.special_points if s.kind == "fold"]
+    with pytest.raises(ExperimentError, match="must contain"):
+        special_curve(branch, fold, "rule.inner_rate", 3.0, 4.0)
