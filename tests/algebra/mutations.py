@@ -52,7 +52,7 @@ MUTATIONS = (
     ("theory/flow.py", "rate += eta**2 * noise", "rate += eta * noise", FLOWS),
     ("theory/flow.py", "along(k, m) * T[(*block, m, n)]", "along(k, m) * T[(*block, n, n)]", FLOWS),
     ("theory/flow.py", "adjoint[(*block, k, a)] + adjoint[(*block, a, k)]",
-     "2 * adjoint[(*block, k, a)]", FLOWS),
+     "adjoint[(*block, k, a)]", FLOWS),
     ("theory/symbolic_network.py", "-network.head_base[self.at(k)]",
      "network.head_base[self.at(k)]", FLOWS),
     ("theory/microscopic.py", "return delta**2 / 2", "return delta**2", FLOWS),
