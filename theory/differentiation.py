@@ -226,28 +226,31 @@ def _contract_pairs(
     due: dict[str, list[Piece]] = {}
     collected: dict[Indexed, list[Piece]] = {}
 
+    def carried(entry: Indexed) -> tuple[Symbol, ...]:
+        """Indices of an adjoint: those of the output, which stay apart, and the entry's own."""
+        return tuple(dict.fromkeys((*piece.at, *entry.indices)))
+
     def collect(weight: Expr, expression: Expr) -> None:
         for entry in entries(expression, set(moving) | inner):
             slope = weight * slope_of(expression, entry)
             names = _canonical(entry, piece.at, free_indices(slope))
             entry, slope = entry.xreplace(names), slope.xreplace(names)
             if str(entry.base.label) in inner:
-                due.setdefault(str(entry.base.label), []).append(Piece(entry.indices, slope))
+                due.setdefault(str(entry.base.label), []).append(Piece(carried(entry), slope))
             else:
-                at = dict.fromkeys((*piece.at, *entry.indices))
-                collected.setdefault(entry, []).append(Piece(tuple(at), slope))
+                collected.setdefault(entry, []).append(Piece(carried(entry), slope))
 
     collect(sympy.Integer(1), piece.expression)
     for local in reversed([d for d in program.definitions if d.name in inner]):
         if local.name not in due:
             continue
+        (own,) = local.pieces
         bar = program.define(
             f"{local.name}_of_{definition.name}",
             *((p.at, p.expression) for p in due.pop(local.name)),
-            ranges=local.ranges, paired=True,
-        )  # fmt: skip
-        (own,) = local.pieces
-        collect(bar[own.at], own.expression)
+            paired=True,
+        )
+        collect(bar[carried(local.base[own.at])], own.expression)
     pieces = []
     for entry, parts in collected.items():
         at, name = parts[0].at, str(entry.base.label)
@@ -265,9 +268,7 @@ def _canonical(
     """Renaming under which entries that differ by the names of their inner indices are one."""
     own = [i for i in dict.fromkeys(entry.indices) if i not in at]
     letter = {"N": "c", "K": "k"}  # k and l themselves name the pair
-    names = {
-        i: index(f"{letter.get(range_of(i), str(i)[0])}{n + 2}") for n, i in enumerate(own)
-    }
+    names = {i: index(f"{letter.get(range_of(i), str(i)[0])}{n + 2}") for n, i in enumerate(own)}
     taken = set(names.values())
     spare = (i for i in own if i not in taken)
     for i in sorted(others - set(own) - set(at), key=str):
