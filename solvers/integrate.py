@@ -16,6 +16,7 @@ from solvers.paths import WITH_JACOBIAN, Path, iterate, solve
 from solvers.results import NumericalFailure, Status, Trajectory
 from solvers.starts import smallest_asymmetry, symmetric_start
 from theory.overlaps import Layout, field_covariance, is_physical
+from theory.parameters import DEFAULT_NODES
 from theory.rules import Anil
 
 if TYPE_CHECKING:
@@ -29,6 +30,8 @@ FINER = 1e-3
 """The tolerances are at most this share of the smallest asymmetry of the start."""
 FINEST = 1e-13
 """A relative tolerance below this is lost in rounding."""
+TASK_TOLERANCE = 1e-6
+"""Error of the task average, relative to the largest rate, above which a run says so."""
 NOISE_TOLERANCE = 1e-4
 """The relative error of the noise's cubature above which a warning is given."""
 
@@ -160,7 +163,7 @@ def _assemble(
         series = {name: np.array([values[name] for values in built_in]) for name in built_in[0]}
         if experiment.evaluation is not None:
             series["evaluation_error"] = _evaluation(experiment, y)
-        warnings += _on_noise(compiled, parameters, y)
+        warnings += _on_noise(compiled, parameters, y) + _on_tasks(experiment, y)
         found = _events(compiled, parameters, path, layout, settings.rtol)
     Q, R, w = layout.unpack(y)
     status, message = path.status, path.message
@@ -276,6 +279,28 @@ def _on_noise(compiled: CompiledFlow, parameters: Mapping[str, Any], y: Array) -
     if estimate <= NOISE_TOLERANCE:
         return []
     return [f"The cubature of the noise at finite support is good to {estimate:.1g} only."]
+
+
+def _on_tasks(experiment: Experiment, y: Array) -> list[str]:
+    """A warning if the average over task heads is less accurate than 1e-6 along the run."""
+    rule, tasks = experiment.rule, experiment.tasks
+    if getattr(rule, "support_ratio", None) is None or tasks.heads is not None:
+        return []
+    nodes = getattr(rule, "nodes", None) or DEFAULT_NODES
+    finer = experiment.replace(**{"rule.nodes": nodes + 8})
+    rate, given, better = experiment.compiled.rhs, experiment.parameters, finer.parameters
+    estimate = 0.0
+    for state in (y[0], y[len(y) // 2], y[-1]):
+        fine = rate(state, better)
+        scale = float(np.abs(fine).max())
+        change = float(np.abs(rate(state, given) - fine).max())
+        estimate = max(estimate, change / scale if scale > 0 else 0.0)
+    if estimate <= TASK_TOLERANCE:
+        return []
+    return [
+        f"The average over tasks with {nodes} nodes per head dimension is good to {estimate:.1g} "
+        f"of the rates only: raise rule.nodes."
+    ]
 
 
 def _on_rule(experiment: Experiment) -> list[str]:

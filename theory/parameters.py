@@ -40,11 +40,13 @@ def parameters(
     M = teacher_overlap.shape[-1]
     share = np.ones(1) if fraction is None else fraction[:, None, None]
     spread = tasks.representation_spread**2 * share * np.eye(M)
-    averaged = tasks.heads is not None or hasattr(rule, "nodes")
+    averaged = tasks.heads is not None or getattr(rule, "support_ratio", None) is not None
     nodes = getattr(rule, "nodes", None) or DEFAULT_NODES
     heads, weight = task_nodes(tasks, nodes) if averaged else (tasks.mean[None], np.ones(1))
     constant = np.eye(M + 1)[0]
-    noise_heads, noise_weights = task_nodes(tasks, 3)  # exact: the noise is of degree 4 in u
+    finite = getattr(rule, "support", None) not in (None, float("inf"))
+    # three nodes are exact: the noise at finite support is of degree 4 in u
+    noise_heads, noise_weights = task_nodes(tasks, 3) if finite else (heads, weight)
     values: dict[str, Any] = {
         f.name: getattr(rule, f.name) for f in dataclasses.fields(rule)
         if isinstance(getattr(rule, f.name), int | float)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from solvers import Experiment
 from theory.codegen import FUNCTIONS, generate
 from theory.flow import derive
