@@ -2,10 +2,7 @@
 
 from math import sqrt
 
-from numba import njit
 
-
-@njit(inline="always")
 def arcsin(x: float) -> float:
     """arcsin(x) for |x| ≤ 1, within 4e-16; NaN outside.
 

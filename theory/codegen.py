@@ -10,11 +10,12 @@ import os
 import re
 import tempfile
 import textwrap
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
-from types import CodeType, ModuleType
+from types import CodeType
 from typing import Any
 
 import numpy as np
@@ -22,15 +23,16 @@ import platformdirs
 from numpy.typing import NDArray
 from sympy import IndexedBase, Integer
 
-from theory import finite_support
+from theory import finite_support, machine
 from theory.activations import Activation, linear
 from theory.closed import close
 from theory.differentiation import push_forward
 from theory.flow import Flow, NoTheoryError, Structure, derive, symbolic
 from theory.indexed import Program, index
 from theory.kinks import has_kinks
-from theory.loops import UnsupportedError, loop_source
+from theory.loops import loop_source
 from theory.lowering import NumpyWriter
+from theory.native import UnsupportedError, literals
 from theory.overlaps import Layout, field_covariance
 from theory.rules.base import Rule
 
@@ -82,8 +84,8 @@ TANGENTS = ("jacobian", "error_gradient")
 def generate(flow: Flow, activation: Activation, name: str, backend: str = "numpy") -> str:
     """Readable source of one function: flow, error, jacobian or error_gradient.
 
-    The source does not depend on K and M: parameters and sizes are arguments. Raises
-    UnsupportedError where the compiled backend "numba" lacks a routine that the flow needs.
+    The source does not depend on K and M: parameters and sizes are arguments. Where the compiled
+    backend "numba" lacks a routine that the flow needs, the source says so.
     """
     outputs = FUNCTIONS[name]
     program = close(flow.program.needed(outputs), activation)
@@ -95,15 +97,16 @@ def generate(flow: Flow, activation: Activation, name: str, backend: str = "nump
         }
         derivative = push_forward(program, tangents, index("y"))
         outputs = tuple(_tangent(program, derivative, output) for output in outputs)
+    header = f"# {flow.title}, activation {activation.name}\n"
     if backend == "numba":
-        if has_kinks(activation):
-            raise UnsupportedError(f"averages of {activation.name} are not lowered to loops")
-        prelude = LOOP_PRELUDE
-        source, arguments = loop_source(name, program, outputs, flow.scalars)
-    else:
-        prelude = PRELUDE
-        source, arguments = _function(name, program, outputs, flow.scalars)
-    header = f"# {flow.title}, activation {activation.name}\n{prelude}"
+        try:
+            if has_kinks(activation):
+                raise UnsupportedError(f"averages of {activation.name} are not lowered to loops")
+            return f"{header}\n\n{loop_source(name, program, outputs, flow.scalars)}\n"
+        except UnsupportedError as reason:
+            return f"{header}\n\nUNSUPPORTED = {str(reason)!r}\n"
+    source, arguments = _function(name, program, outputs, flow.scalars)
+    header += PRELUDE
     listed = textwrap.fill(f"ARGUMENTS = {arguments!r}", 96, subsequent_indent="             ")
     return "\n\n".join([header, listed + "\n", source])
 
@@ -203,22 +206,6 @@ def _load(source: str, activation: Activation) -> dict[str, Any]:
     return namespace
 
 
-@lru_cache(maxsize=128)
-def load_compiled(
-    rule: Rule, structure: Structure, activation: Activation, name: str
-) -> ModuleType:
-    """The module of a compiled function; numba keeps its machine code beside the source.
-
-    Raises UnsupportedError where the flow calls a numeric routine.
-    """
-    source = source_of(rule, structure, activation, name, "numba")
-    path = source_path(rule, structure, activation, name, "numba")
-    module = ModuleType(path.stem)
-    module.__file__ = str(path)
-    exec(compile(source, str(path), "exec"), module.__dict__)
-    return module
-
-
 @dataclass(frozen=True)
 class CompiledFlow:
     """A flow as numpy functions of the state vector y and the parameters.
@@ -244,9 +231,9 @@ class CompiledFlow:
         """The generated numpy source of the flow and the error."""
         return self.source_of("flow") + "\n\n" + self.source_of("error")
 
-    def source_of(self, name: str) -> str:
+    def source_of(self, name: str, backend: str = "numpy") -> str:
         """Generated source of one function: flow, error, jacobian or error_gradient."""
-        return source_of(self.rule, self.structure, self.activation, name)
+        return source_of(self.rule, self.structure, self.activation, name, backend)
 
     @cached_property
     def digest(self) -> str:
@@ -284,31 +271,79 @@ class CompiledFlow:
                 "Q_dot": Q, "R_dot": R, "w_dot": w}  # fmt: skip
 
     @cached_property
-    def _loops(self) -> dict[str, Any]:
-        """Compiled functions made so far, and the arguments they were last called with."""
+    def tier(self) -> str:
+        """The backend in use: "auto" takes compiled loops where they exist for the flow.
+
+        Raises UnsupportedError, a sentence, where "numba" was asked for and cannot be had.
+        """
+        if self.backend == "numpy":
+            return "numpy"
+        if not machine.available():
+            if self.backend == "numba":
+                raise UnsupportedError("integrate.backend numba needs the extra: macrodyn[fast].")
+            return "numpy"
+        constants = literals(self.source_of("flow", "numba"))
+        if "UNSUPPORTED" in constants:
+            if self.backend == "numba":
+                raise UnsupportedError(
+                    f"integrate.backend numba cannot run this rule: {constants['UNSUPPORTED']}."
+                )
+            return "numpy"
+        return "numba"
+
+    def bound(self, name: str, parameters: Parameters) -> Callable[[Array], Any]:
+        """A function of y alone, for many calls from one thread: "flow", "jacobian", "error", …
+
+        The parameters are read now; what is done to them later has no effect.
+        """
+        if self.tier == "numpy":
+            plain = {"flow": self.rhs, "jacobian": self.jacobian, "error": self.error,
+                     "error_gradient": self.error_gradient}[name]  # fmt: skip
+            return lambda y: plain(y, parameters)
+        kernel, packed = self.kernel(name, parameters)
+        n = self.layout.size
+        state, work = np.empty(n), np.empty(max(kernel.work, 1))
+        out = np.empty({"jacobian": (n, n), "error": (1,)}.get(name, (n,)))
+        places = [a.ctypes.data for a in (state, packed, work, out)]
+        function, held = kernel.function, (kernel, packed, work)
+
+        def call(y: Array) -> Array:
+            state[:] = y
+            function(*places)
+            return out.copy() if held else out
+
+        return call
+
+    def kernel(self, name: str, parameters: Parameters) -> tuple[machine.Kernel, Array]:
+        """A compiled function for these sizes, and the parameters one after the other."""
+        text, known = self.source_of(name, "numba"), self._layout
+        K, M = self.layout.hidden, self.layout.teacher_hidden
+        sizes = {"K": K, "M": M, "N": K + M, "pairs": K * (K + 1) // 2, "Y": self.layout.size,
+                 "L": self.layout.blocks or 1}  # fmt: skip
+        shapes = literals(text)["SHAPES"]
+        values = [np.asarray(known[a] if a in known else self._given(a, parameters), float)
+                  for a in shapes]  # fmt: skip
+        for value, shape in zip(values, shapes.values(), strict=True):
+            for letter, size in zip(shape, value.shape, strict=True):
+                if sizes.setdefault(letter, size) != size:
+                    raise ValueError(f"a parameter has the shape {value.shape}, not {shape}")
+        made = machine.kernel(text, name, tuple(sorted(sizes.items())), cache_folder())
+        return made, np.concatenate([*(v.ravel() for v in values), np.zeros(1)])
+
+    @cached_property
+    def _bound(self) -> dict[tuple[str, int], Any]:
+        """Bound functions made so far for each thread, and the values that they were made for."""
         return {}
 
-    def _compiled(self, name: str, y: Array, parameters: Parameters, out: Array) -> Array:
-        """One call of a compiled function, which fills ``out``."""
-        if name not in self._loops:
-            module = load_compiled(self.rule, self.structure, self.activation, name)
-            names = module.ARGUMENTS[4:-1]
-            self._loops[name] = [getattr(module, name), names, None, ()]
-        entry = self._loops[name]
-        function, names, given, prepared = entry
-        values = [parameters.get(a) for a in names]
-        if given is None or any(a is not b for a, b in zip(values, given, strict=True)):
-            prepared = tuple(self._prepared(a, parameters) for a in names)
-            entry[2:] = values, prepared
-        layout = self._layout
-        K, M = self.layout.hidden, self.layout.teacher_hidden
-        function(np.ascontiguousarray(y, float), K, M, layout["pair_of"], *prepared, out)
-        return out
-
-    def _prepared(self, name: str, parameters: Parameters) -> Any:
-        """An argument of a compiled function: a float, or a contiguous array that may be written."""
-        value = self._layout[name] if name in self._layout else self._given(name, parameters)
-        return np.array(value, float, order="C") if np.ndim(value) else float(value)
+    def _compiled(self, name: str, y: Array, parameters: Parameters) -> Array:
+        """One call of a compiled function; parameters are not to be changed in place."""
+        key = name, threading.get_ident()
+        call, names, given = self._bound.get(key, (None, (), ()))
+        if call is None or any(parameters.get(a) is not v for a, v in zip(names, given)):  # noqa: B905
+            names = tuple(literals(self.source_of(name, "numba"))["SHAPES"])
+            call = self.bound(name, parameters)
+            self._bound[key] = call, names, [parameters.get(a) for a in names]
+        return call(y)
 
     def _call(self, name: str, y: Array, parameters: Parameters, **more: Array) -> Any:
         Q, R, w = self.layout.unpack(y)
@@ -370,17 +405,16 @@ class CompiledFlow:
 
     def rhs(self, y: Array, parameters: Parameters) -> Array:
         """dy/dα at y, shape (size,)."""
-        if self.backend == "numba":
-            return self._compiled("flow", y, parameters, np.empty(self.layout.size))
+        if self.tier == "numba":
+            return self._compiled("flow", y, parameters)
         more = {"S_finite": self.finite_noise(y, parameters)} if self._finite else {}
         dQ, dR, dw = self._call("flow", y, parameters, **more)
         return np.concatenate([dQ.ravel(), dR.ravel(), dw])
 
     def jacobian(self, y: Array, parameters: Parameters) -> Array:
         """∂(rhs)_i/∂y_j, shape (size, size)."""
-        if self.backend == "numba":
-            n = self.layout.size
-            return self._compiled("jacobian", y, parameters, np.empty((n, n)))
+        if self.tier == "numba":
+            return self._compiled("jacobian", y, parameters)
         if has_kinks(self.activation):
             return self._by_differences(y, parameters)
         more = self._finite_noise_along(y, parameters) if self._finite else {}
@@ -406,14 +440,14 @@ class CompiledFlow:
 
     def error(self, y: Array, parameters: Parameters) -> float:
         """ε = ½⟨(f − y)²⟩ against the noiseless target, after the rule's adaptation."""
-        if self.backend == "numba":
-            return float(self._compiled("error", y, parameters, np.empty(1))[0])
+        if self.tier == "numba":
+            return float(self._compiled("error", y, parameters)[0])
         return float(self._call("error", y, parameters))
 
     def error_gradient(self, y: Array, parameters: Parameters) -> Array:
         """∂ε/∂y, shape (size,)."""
-        if self.backend == "numba":
-            return self._compiled("error_gradient", y, parameters, np.empty(self.layout.size))
+        if self.tier == "numba":
+            return self._compiled("error_gradient", y, parameters)
         return np.asarray(self._call("error_gradient", y, parameters))
 
 

@@ -79,7 +79,7 @@ def _factored(program: Program, definition: Definition, piece: Piece, term: Expr
 
 
 def hoisted(program: Program) -> Program:
-    """The program with roots and reciprocals of fewer indices evaluated once, not in every entry."""
+    """The program with roots and reciprocals of fewer indices evaluated once, not per entry."""
     made = Program(dict(program.inputs))
     for definition in program.definitions:
         pair = (
@@ -132,10 +132,10 @@ def scheduled(program: Program) -> list[list[Definition]]:
             left.remove(ready[0])
             continue
         group: list[Definition] = []
-        for definition in left:
+        for definition in (d for d in left if d.paired):
             own = {d.name for d in group}
             alike = not group or lead_of(definition) == lead_of(group[0])
-            if definition.paired and alike and definition.reads() <= done | own:
+            if alike and definition.reads() <= done | own:
                 group.append(definition)
         groups.append(group)
         done |= {d.name for d in group}

@@ -1,0 +1,173 @@
+"""Compiling generated loops with LLVM, and the cache of machine code."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import hashlib
+import inspect
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from theory.native import ARRAY, FLOAT, Emitter, UnsupportedError, literals, parse
+
+DECLARATIONS = """
+declare double @llvm.sqrt.f64(double)
+declare double @llvm.fabs.f64(double)
+declare double @llvm.minnum.f64(double, double)
+declare double @llvm.maxnum.f64(double, double)
+declare double @llvm.pow.f64(double, double)
+declare double @exp(double)
+declare double @atan2(double, double)
+declare i64 @llvm.smax.i64(i64, i64)
+declare i64 @llvm.smin.i64(i64, i64)
+attributes #0 = { noinline nounwind }
+attributes #1 = { alwaysinline nounwind }
+!0 = distinct !{!0, !1}
+!1 = !{!"llvm.loop.unroll.disable"}
+"""
+
+
+def available() -> bool:
+    """Whether the compiled tier can be used: LLVM comes with numba, the extra ``fast``."""
+    return find_spec("llvmlite") is not None
+
+
+def _machine() -> Any:
+    """This machine as LLVM sees it; an engine takes over the one it is given."""
+    import llvmlite.binding as llvm
+
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    return llvm.Target.from_default_triple().create_target_machine(
+        cpu=llvm.get_host_cpu_name(),
+        features=llvm.get_host_cpu_features().flatten(),
+        opt=3, jit=True,
+    )  # fmt: skip
+
+
+@lru_cache(maxsize=1)
+def _arcsine() -> str:
+    from theory import arcsine
+
+    function = parse(inspect.getsource(arcsine))["arcsin"]
+    return Emitter(function, [FLOAT], {}, {}, FLOAT).write().replace("#0", "#1")
+
+
+def module_of(text: str, sizes: Mapping[str, int]) -> tuple[str, int]:
+    """LLVM's text for the functions of a source, and the length of their work space.
+
+    Each function f(state, parameters…, out) becomes f(state, p, work, out) on pointers, the
+    parameters one after the other in p.
+    """
+    constants = literals(text)
+    if "UNSUPPORTED" in constants:
+        raise UnsupportedError(constants["UNSUPPORTED"])
+    shapes = constants["SHAPES"]
+    parts, longest = [DECLARATIONS], 0
+    for name, function in parse(text).items():
+        kinds = [ARRAY if shapes.get(a.arg, "state") else FLOAT for a in function.args.args]
+        emitter = Emitter(function, kinds, sizes, {})
+        parts.append(emitter.write())
+        lines, given, start = [], [], 0
+        for argument, kind in emitter.arguments:
+            if argument in ("state", "out"):
+                given.append(f"ptr %{argument}")
+                continue
+            lines.append(f"%p.{argument} = getelementptr double, ptr %p, i64 {start}")
+            if kind == FLOAT:
+                lines.append(f"%a.{argument} = load double, ptr %p.{argument}")
+            given.append(f"{kind} %{'a' if kind == FLOAT else 'p'}.{argument}")
+            start += length(shapes[argument], sizes)
+        for extra, offset in emitter.offsets:
+            lines.append(f"%w.{extra} = getelementptr double, ptr %work, i64 {offset}")
+            given.append(f"ptr %w.{extra}")
+        body = "\n  ".join([*lines, f"call void @{name}({', '.join(given)})", "ret void"])
+        pointers = "ptr %state, ptr %p, ptr %work, ptr %out"
+        parts.append(f"define void @{name}_({pointers}) {{\n  {body}\n}}")
+        longest = max(longest, emitter.work)
+    if "@arcsin(" in "".join(parts):
+        parts.append(_arcsine())
+    return "\n".join(parts), longest
+
+
+def length(shape: tuple[str, ...], sizes: Mapping[str, int]) -> int:
+    """Number of entries of an array whose sizes have these names."""
+    total = 1
+    for name in shape:
+        total *= sizes[name]
+    return total
+
+
+def object_code(module: str) -> bytes:
+    """Machine code of a module."""
+    import llvmlite.binding as llvm
+
+    made, machine = llvm.parse_assembly(module), _machine()
+    made.triple, made.data_layout = machine.triple, str(machine.target_data)
+    tuning = llvm.create_pipeline_tuning_options(speed_level=2)
+    tuning.loop_vectorization = tuning.slp_vectorization = True
+    builder = llvm.create_pass_builder(machine, tuning)
+    builder.getModulePassManager().run(made, builder)
+    return bytes(machine.emit_object(made))
+
+
+def link(code: bytes) -> Any:
+    """An engine that holds loaded machine code."""
+    import llvmlite.binding as llvm
+
+    engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), _machine())
+    engine.add_object_file(llvm.ObjectFileRef.from_data(code))
+    engine.finalize_object()
+    return engine
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """A compiled function of (state, p, work, out), by addresses."""
+
+    function: Any
+    address: int
+    shapes: Mapping[str, tuple[str, ...]]
+    work: int
+    engine: Any
+
+
+@lru_cache(maxsize=256)
+def kernel(text: str, name: str, sizes: tuple[tuple[str, int], ...], folder: Path) -> Kernel:
+    """One function of a generated source, for given sizes; its machine code is kept in ``folder``.
+
+    Raises UnsupportedError where the source is of a flow that has no loops.
+    """
+    module, work = module_of(text, dict(sizes))
+    engine = link(_cached(module, folder))
+    address = engine.get_function_address(f"{name}_")
+    function = ctypes.PYFUNCTYPE(None, *[ctypes.c_void_p] * 4)(address)
+    return Kernel(function, address, literals(text)["SHAPES"], work, engine)
+
+
+def _cached(module: str, folder: Path) -> bytes:
+    """Machine code of a module, read from disk where this kind of processor made it before."""
+    import llvmlite
+    import llvmlite.binding as llvm
+
+    kind = (module, llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten(),
+            llvmlite.__version__)  # fmt: skip
+    path = folder / f"{hashlib.sha256(repr(kind).encode()).hexdigest()[:32]}.o"
+    with contextlib.suppress(OSError):
+        digest, code = (data := path.read_bytes())[:32], data[32:]
+        if hashlib.sha256(code).digest() == digest:
+            return code
+    code = object_code(module)
+    with contextlib.suppress(OSError):
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile("wb", dir=folder, delete=False) as file:
+            file.write(hashlib.sha256(code).digest() + code)
+        os.replace(file.name, path)
+    return code
