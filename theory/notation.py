@@ -1,5 +1,7 @@
 """The symbols of the field: how scalars and tensors are written, in LaTeX and in Unicode."""
 
+import re
+
 NAMES = {
     "outer_rate": (r"\eta_J", "η_J"),
     "head_rate": (r"\eta_w", "η_w"),
@@ -74,83 +76,156 @@ NAMES = {
 }
 """Symbols of scalars and tensors, in LaTeX and in Unicode; others go by their own name."""
 LEGEND = (
-    ("k, l", "learner units 1…K"),
-    ("m, n", "teacher units 1…M"),
-    ("a, c, d", "all fields x = (h, b): learner units, then teacher units"),
-    ("x, z", "components 0…M of û = (1, u)"),
-    ("t", "tasks (nodes of the average over heads)"),
+    ("kl", "learner units 1, …, K"),
+    ("mn", "teacher units 1, …, M"),
+    ("acd", "all fields x = (h, b): learner units, then teacher units"),
+    ("xz", "components 0, …, M of û = (1, u)"),
+    ("t", "tasks: the given ones, or the nodes of the average over heads"),
     ("b", "blocks of input coordinates"),
 )
+"""What an index runs over, by its letter."""
 
+MODEL = (
+    r"Fields $h_k = J_k\cdot\xi/\sqrt N$, $b_m = B_m\cdot\xi/\sqrt N$; order parameters "
+    r"$Q = JJ^{\top}/N$, $R = JB^{\top}/N$, head $w$; teacher overlap $T = BB^{\top}/N$.",
+    "Fields h_k = J_k·ξ/√N, b_m = B_m·ξ/√N; order parameters Q = J Jᵀ/N, R = J Bᵀ/N, head w; "
+    "teacher overlap T = B Bᵀ/N.",
+)
+RESIDUAL = (
+    r"Residual $\Delta = \sum_a s_a g(x_a) + \sigma\nu$ with $s = (-w, u)$; loss "
+    r"$\frac12\Delta^2$; $\langle\cdot\rangle$: average over the fields; $g_a = g(x_a)$.",
+    "Residual Δ = Σ_a s_a g(x_a) + σν with s = (−w, u); loss ½Δ²; ⟨·⟩: average over the fields; "
+    "g_a = g(x_a).",
+)
+TIME = {
+    False: (r"$\alpha$: outer updates divided by $N$", "α: outer updates divided by N"),
+    True: (r"$\Delta X$: increment of $X$ per outer step", "ΔX: increment of X per outer step"),
+}
+"""What the flow gives, by whether it is a map."""
 
 MEANINGS = (
-    (
-        "C",
-        r"$C$: covariance of the fields; $v$ its diagonal",
-        "C: covariance of the fields; v its diagonal",
-    ),
-    (
-        "TT",
-        r"$T' = T + \delta^2 I$: overlap of one task's teacher (representation spread $\delta$)",
-        "T' = T + δ²·I: overlap of one task's teacher (representation spread δ)",
-    ),
-    (
-        "U",
-        r"$\overline{\hat u\hat u}$: second moment of $\hat u = (1, u)$ over tasks; "
-        r"$\overline{\hat u}$ its mean",
-        "⟨ûû⟩: second moment of û = (1, u) over tasks; ⟨û⟩ its mean",
-    ),
-    (
-        "w_initial",
-        r"$W$: heads are affine in the task, $w_k = \sum_x W_{k x}\hat u_x$; "
-        r"$\delta^0_x = 1$ for $x = 0$",
-        "W: heads are affine in the task, w_k = Σ_x W_kx û_x; δ⁰_x = 1 for x = 0",
-    ),
-    (
-        "heads",
-        r"$u_t$, $p_t$: heads and weights of the tasks averaged over",
-        "u_t, p_t: heads and weights of the tasks averaged over",
-    ),
-    (
-        "S_finite",
-        r"$S$: noise at finite support, averaged by cubature",
-        "S: noise at finite support, averaged by cubature",
-    ),
-    (
-        "gradient",
-        r"$\mathcal G$: gradient of $\varepsilon$ with respect to $J$, in the rows of $(J, B)$",
-        "𝒢: gradient of ε with respect to J, in the rows of (J, B)",
-    ),
-    (
-        "S",
-        r"$S_{kl} = \langle c_k c_l\rangle$: noise of one example, "
-        r"$c_k = -\partial(\frac12\Delta^2)/\partial h_k$",
-        "S_kl = ⟨c_k c_l⟩: noise of one example, c_k = −∂(½Δ²)/∂h_k",
-    ),
-)
+    ("C",
+     r"$C$: covariance of the fields (in the averages, of the fields 1, 2, \dots); "
+     r"$v$ its diagonal",
+     "C: covariance of the fields (in the averages, of the fields 1, 2, …); v its diagonal"),
+    ("variance",
+     r"$\lambda_b$, $f_b$: variance and share of the coordinates of a block; $C_b$, $Q_b$, $R_b$, "
+     r"$T_b$: sums over its coordinates, divided by the whole $N$",
+     "λ_b, f_b: variance and share of the coordinates of a block; C_b, Q_b, R_b, T_b: sums over "
+     "its coordinates, divided by the whole N"),
+    ("TT",
+     r"$T' = T + \delta^2 I$: overlap of one task's teacher (representation spread $\delta$; with "
+     r"blocks $T'_b = T_b + \delta^2 f_b I$)",
+     "T' = T + δ²·I: overlap of one task's teacher (representation spread δ; with blocks "
+     "T'_b = T_b + δ² f_b·I)"),
+    ("U",
+     r"$\overline{\hat u\hat u}$: second moment of $\hat u = (1, u)$ over tasks",
+     "⟨ûû⟩: second moment of û = (1, u) over tasks"),
+    ("mean_task",
+     r"$\overline{\hat u}$: mean of $\hat u = (1, u)$ over tasks",
+     "⟨û⟩: mean of û = (1, u) over tasks"),
+    ("constant",
+     r"$\delta^0_x$: 1 for $x = 0$, else 0",
+     "δ⁰_x: 1 for x = 0, else 0"),
+    ("unit",
+     r"$\delta_{n x}$: 1 where $\hat u_x$ is $u_n$, else 0",
+     "δ_nx: 1 where û_x is u_n, else 0"),
+    ("U",
+     r"$W$: a head is affine in the task, $w_k = \sum_x W_{k x}\hat u_x$, and so is $s$; a prime: "
+     r"after the inner loop; a number in brackets: after further steps",
+     "W: a head is affine in the task, w_k = Σ_x W_kx û_x, and so is s; a prime: after the inner "
+     "loop; a number in brackets: after further steps"),
+    ("heads",
+     r"$u_t$: heads of the tasks averaged over",
+     "u_t: heads of the tasks averaged over"),
+    ("task_vector",
+     r"$\hat u_t = (1, u_t)$ for the heads $u_t$ of the tasks",
+     "û_t = (1, u_t) for the heads u_t of the tasks"),
+    ("weight",
+     r"$p_t$: weights of the tasks in their average",
+     "p_t: weights of the tasks in their average"),
+    ("G",
+     r"$G$: representation after the inner loop, $J' = G\,(J, B)$",
+     "G: representation after the inner loop, J' = G·(J, B)"),
+    ("w_spread",
+     r"$\Sigma^{w'}$: covariance of the adapted head over supports, averaged over tasks",
+     "Σ^w': covariance of the adapted head over supports, averaged over tasks"),
+    ("A4",
+     r"$\mathrm{sgn}(\rho_{12}, \rho_{13}, \dots)$: $\langle\operatorname{sgn}z_1\cdots"
+     r"\operatorname{sgn}z_4\rangle$ over normal $z$ with these correlations",
+     "SignMoment(ρ12, ρ13, …): ⟨sgn z1 ⋯ sgn z4⟩ over normal z with these correlations"),
+    ("gram",
+     r"$(\cdot)^{+}$: pseudoinverse",
+     "(·)⁺: pseudoinverse"),
+    ("gradient",
+     r"$\mathcal G$: gradient of $\varepsilon$ with respect to $J$, in the rows of $(J, B)$",
+     "𝒢: gradient of ε with respect to J, in the rows of (J, B)"),
+    ("D",
+     r"$D$: mean displacement of $J$ in a unit of time, in the rows of $(J, B)$; $X$: its overlaps "
+     r"with $J$ and $B$",
+     "D: mean displacement of J in a unit of time, in the rows of (J, B); X: its overlaps with J "
+     "and B"),
+    ("S_finite",
+     r"$S = \sum\langle c_k c_l\rangle$ over the examples of a step, averaged over tasks and "
+     r"supports by cubature; $c_k = -\partial(\mathrm{loss})/\partial h_k$",
+     "S_kl = Σ⟨c_k c_l⟩ over the examples of a step, averaged over tasks and supports by cubature; "
+     "c_k = −∂loss/∂h_k"),
+    ("S",
+     r"$S_{kl} = \langle c_k c_l\rangle$: noise of one example, "
+     r"$c_k = -\partial(\frac12\Delta^2)/\partial h_k$",
+     "S_kl = ⟨c_k c_l⟩: noise of one example, c_k = −∂(½Δ²)/∂h_k"),
+)  # fmt: skip
 """What a page says of its symbols, for the tensors that it uses."""
+
+ADJOINTS = (
+    r"$\widehat{X}$: derivative with respect to $X$ of $\varepsilon$ ($\varepsilon^{\mathrm{in}}$ "
+    r"inside the inner loop), all that is defined before $X$ held; "
+    r"$\widehat{X}^{\mathrm{s}}$: symmetrised",
+    "∂ε/∂X: derivative of ε (ε_in inside the inner loop), all that is defined before X held; "
+    "ˢ: symmetrised",
+)
+
+_SUFFIX = re.compile(r"(.+)_(bar_sym|bar|\d+)")
 
 
 def symbol_of(name: str, latex: bool) -> str:
     """The symbol of a tensor: adjoints carry a hat, repeated names a number."""
-    for suffix in ("_bar_sym", "_bar"):
-        if name.endswith(suffix) or (f"{suffix}_" in name and name.rsplit("_", 1)[1].isdigit()):
-            stem, _, number = name.partition(suffix)
-            hat = (
-                rf"\widehat{{{symbol_of(stem, latex)}}}"
-                if latex
-                else f"∂ε/∂{symbol_of(stem, latex)}"
-            )
-            return hat + _number(number.lstrip("_"), latex)
     if name in NAMES:
         return NAMES[name][0 if latex else 1]
-    stem, _, number = name.rpartition("_")
-    if number.isdigit():
-        return symbol_of(stem, latex) + _number(number, latex)
-    return rf"\mathrm{{{name}}}".replace("_", r"\_") if latex else name
+    found = _SUFFIX.fullmatch(name)
+    if not found:
+        return rf"\mathrm{{{name}}}".replace("_", r"\_") if latex else name
+    stem, suffix = symbol_of(found[1], latex), found[2]
+    if suffix.isdigit():
+        if not latex:
+            return f"({stem})⁽{suffix}⁾" if stem[0] == "∂" else f"{stem}⁽{suffix}⁾"
+        return rf"{{{stem}}}^{{({suffix})}}" if "^" in stem else rf"{stem}^{{({suffix})}}"
+    mark = suffix.removeprefix("bar").replace("_sym", r"^{\mathrm{s}}" if latex else "ˢ")
+    return rf"\widehat{{{stem}}}{mark}" if latex else f"∂ε/∂{stem}{mark}"
 
 
-def _number(number: str, latex: bool) -> str:
-    if not number:
-        return ""
-    return rf"^{{({number})}}" if latex else f"⁽{number}⁾"
+def rate_meaning(name: str, doc: str, latex: bool) -> str:
+    """A scalar and what its rule says of it; a documentation "η_J, outer rate" names its symbol."""
+    symbol, comma, meaning = doc.partition(", ")
+    meaning = meaning if comma and len(symbol) <= 5 else doc
+    plain = NAMES.get(name, (name, name))
+    if not latex:
+        return f"{plain[1]}: {meaning}"
+    tex = plain[0] if name in NAMES else symbol_of(name, latex)
+    return f"${tex}$: {prose(meaning)}"
+
+
+def prose(row: str) -> str:
+    """A line of plain text in LaTeX: single letters, Greek and û as mathematics."""
+    for plain, typeset in _PROSE.items():
+        row = row.replace(plain, typeset)
+    return row
+
+
+_PROSE = {
+    "x = (h, b)": "$x = (h, b)$", "û = (1, u)": r"$\hat u = (1, u)$", "1, …, K": r"$1, \dots, K$",
+    "1, …, M": r"$1, \dots, M$", "0, …, M": r"$0, \dots, M$", "_": r"\_", "⟨": r"$\langle$",
+    "⟩": r"$\rangle$", "η": r"$\eta$", "λ": r"$\lambda$", "ρ": r"$\rho$", "σ": r"$\sigma$",
+    "ν": r"$\nu$", "ε": r"$\varepsilon$", "κ": r"$\kappa$", "²": "$^2$", "½": r"$\frac12$",
+    "–": "--",
+}  # fmt: skip

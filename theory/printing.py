@@ -6,20 +6,35 @@ code evaluates is printed, from the same definitions, so that the page alone def
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, fields
+from typing import Any
 
 import sympy
 from sympy import Expr, Indexed, Symbol
 from sympy.printing.latex import LatexPrinter
+from sympy.printing.precedence import PRECEDENCE
 from sympy.printing.str import StrPrinter
 
 from theory.activations import Activation, erf
 from theory.averages import NoClosedFormError, closed_form
 from theory.flow import Flow
-from theory.indexed import Definition, Piece, range_of
-from theory.notation import LEGEND, MEANINGS, NAMES, symbol_of
+from theory.indexed import Definition, Piece, free_indices, range_of
+from theory.notation import (
+    ADJOINTS,
+    LEGEND,
+    MEANINGS,
+    MODEL,
+    NAMES,
+    RESIDUAL,
+    TIME,
+    prose,
+    rate_meaning,
+    symbol_of,
+)
 
+SETTINGS: dict[str, Any] = {"inv_trig_style": "full"}
 RATES = {"dQ": "Q", "dR": "R", "dw": "w"}
 
 
@@ -51,6 +66,20 @@ class _Latex(LatexPrinter):
 
     def _print_Indexed(self, expr: Indexed) -> str:
         return entry(expr, latex=True)
+
+    def _print_Mul(self, expr: Expr) -> str:
+        """Numbers and π in front, as a fraction of their own."""
+        numbers = [f for f in expr.args if f.is_number]
+        rest = sympy.Mul(*(f for f in expr.args if not f.is_number))
+        number = sympy.Mul(*numbers)
+        if rest == 1 or sympy.fraction(number)[1] == 1:
+            return super()._print_Mul(expr)
+        shown = self.parenthesize(rest, PRECEDENCE["Mul"]) if rest.is_Add else self.doprint(rest)
+        return f"{self.doprint(number)} {shown}"
+
+    def _print_SignMoment(self, expr: Expr, exp: str | None = None) -> str:
+        text = rf"\mathrm{{sgn}}({', '.join(map(self.doprint, expr.args))})"
+        return text if exp is None else f"{text}^{{{exp}}}"
 
     def _print_Pi(self, expr: Expr, exp: str | None = None) -> str:
         return r"\pi" if exp is None else rf"\pi^{{{exp}}}"
@@ -99,8 +128,6 @@ def entry(expr: Indexed, latex: bool) -> str:
         return symbol
     if name.split("_")[0] in ("I2", "I4", "A4") and "bar" not in name:
         return f"{symbol}({', '.join(at)})"
-    if "'" in symbol and latex:
-        symbol = f"{{{symbol}}}"
     return f"{symbol}_{{{subscript}}}" if latex else f"{symbol}_{subscript}"
 
 
@@ -111,24 +138,42 @@ class Style:
     latex: bool
     expression: Callable[[Expr], str]
 
-    def total(self, piece: Piece) -> str:
-        """The right-hand side of a piece, with its sums."""
+    def terms(self, piece: Piece) -> list[str]:
+        """The signed terms of a piece's right-hand side, with their sums."""
         parts: list[str] = []
         for term in piece.terms():
-            sums = [_plain(i) for i in piece.summed(term)]
+            sums = piece.summed(term)
             negative = term.could_extract_minus_sign()
-            text = self.expression(-term if negative else term)
-            if sums and isinstance(term, sympy.Add):
-                text = f"({text})"
-            if sums:
-                text = (
-                    rf"\sum_{{{' '.join(sums)}}} {text}"
-                    if self.latex
-                    else f"Σ_{{{','.join(sums)}}} {text}"
-                )
+            term = -term if negative else term
+            text = self._summed(term, sums) if sums else self.expression(term)
             parts.append(("- " if negative else "+ ") + text)
-        joined = " ".join(parts)
-        return joined[2:] if joined.startswith("+ ") else joined.replace("- ", "-", 1)
+        return [parts[0][2:] if parts[0][0] == "+" else f"-{parts[0][2:]}", *parts[1:]]
+
+    def sum(self, value: Expr) -> str:
+        """A sum without indices, in LaTeX over as many lines as it needs."""
+        terms = value.as_ordered_terms() if self.latex else [value]
+        signed = [self.expression(t) for t in terms]
+        later = [t if t[0] == "-" else f"+ {t}" for t in signed[1:]]
+        return _lines([signed[0], *later], self.latex)
+
+    def _summed(self, term: Expr, sums: tuple[Symbol, ...]) -> str:
+        """A sum, with the factors in front that do not depend on its indices."""
+        factors = sympy.Mul.make_args(term)
+        inside = [f for f in factors if free_indices(f) & set(sums)]
+        outside = sympy.Mul(*(f for f in factors if f not in inside))
+        text = self.expression(sympy.Mul(*inside))
+        if len(inside) == 1 and isinstance(inside[0], sympy.Add):
+            text = rf"\left({text}\right)" if self.latex else f"({text})"
+        over = [_plain(i) for i in sums]
+        text = (
+            rf"\sum_{{{' '.join(over)}}} {text}" if self.latex else f"Σ_{{{','.join(over)}}} {text}"
+        )
+        if outside == 1:
+            return text
+        front = self.expression(outside)
+        if isinstance(outside, sympy.Add):
+            front = f"({front})"
+        return f"{front} {text}"
 
     def left(self, definition: Definition, piece: Piece, discrete: bool) -> str:
         """The left-hand side: an entry, or its derivative in time."""
@@ -146,7 +191,7 @@ class Style:
 
 
 def _style(latex: bool) -> Style:
-    return Style(latex, (_Latex() if latex else _Text()).doprint)
+    return Style(latex, (_Latex(SETTINGS) if latex else _Text()).doprint)
 
 
 def equations(flow: Flow, latex: bool) -> list[tuple[str, list[tuple[str, str]]]]:
@@ -156,13 +201,32 @@ def equations(flow: Flow, latex: bool) -> list[tuple[str, list[tuple[str, str]]]
     for definition in flow.definitions:
         title = "Flow" if definition.name in RATES else "Definitions"
         for number, piece in enumerate(definition.pieces):
-            right = style.total(piece)
+            right = _lines(style.terms(piece), latex)
             if definition.external:
                 right = rf"({right})^{{+}}" if latex else f"({right})⁺"
             adds = any(_overlap(piece, earlier) for earlier in definition.pieces[:number])
             equals = (r"\mathrel{+}=" if latex else "+=") if adds else "="
             sections[title].append((style.left(definition, piece, discrete), f"{equals} {right}"))
     return list(sections.items())
+
+
+def _lines(terms: list[str], latex: bool) -> str:
+    """Terms side by side; in LaTeX a new line where the page ends."""
+    if not latex:
+        return " ".join(terms)
+    text, width = "", 0
+    for term in terms:
+        size = len(_COMMANDS.sub("x", term))
+        if text and width + size > LINE:
+            text, width = f"{text} \\\\\n& \\quad {term}", size
+        else:
+            text, width = f"{text} {term}".strip(), width + size
+    return text
+
+
+_COMMANDS = re.compile(r"\\[a-zA-Z]+|[{}_^ ]+")
+LINE = 78
+"""Characters of mathematics on a line of LaTeX."""
 
 
 def _overlap(piece: Piece, earlier: Piece) -> bool:
@@ -174,53 +238,80 @@ def _overlap(piece: Piece, earlier: Piece) -> bool:
 def averages(flow: Flow, activation: Activation, latex: bool) -> list[tuple[str, str]]:
     """Closed forms of the averages that a flow uses, in the covariance of the fields 1, 2, …"""
     found = {
-        type(a).signature: a
+        tuple(sorted(type(a).signature, reverse=True))
         for d in flow.definitions for p in d.pieces for a in p.expression.atoms(sympy.Function)
         if hasattr(type(a), "signature")
     }  # fmt: skip
-    style, lines = _style(latex), []
+    style, lines, parts = _style(latex), [], {}
     for signature in sorted(found, key=lambda s: (len(s), s)):
         n = len(signature)
-        C = sympy.Matrix(
-            n,
-            n,
-            lambda i, j: Symbol(
-                f"C_{{{min(i, j) + 1}{max(i, j) + 1}}}"
-                if latex
-                else f"C{min(i, j) + 1}{max(i, j) + 1}"
-            ),
-        )
+        C = sympy.Matrix(n, n, lambda i, j: _covariance(min(i, j) + 1, max(i, j) + 1, latex))
         left = average_name(signature, [str(i + 1) for i in range(n)], latex)
         try:
-            right = style.expression(closed_form(signature, activation, C))
+            value = _shortened(closed_form(signature, activation, C), parts, latex)
         except NoClosedFormError as error:
-            right = rf"\text{{{error}}}" if latex else str(error)
-        lines.append((left, f"= {right}"))
-    return lines
+            lines.append((left, rf"\quad\text{{{prose(str(error))}}}" if latex else f"= {error}"))
+            continue
+        lines.append((left, f"= {style.sum(value)}"))
+    named = [(style.expression(name), f"= {style.sum(e)}") for e, name in parts.items()]
+    return [*named, *lines]
+
+
+def _covariance(i: int, j: int, latex: bool) -> Symbol:
+    return Symbol(f"C_{{{i}{j}}}" if latex else f"C{i}{j}")
+
+
+def _shortened(value: Expr, parts: dict[Expr, Symbol], latex: bool) -> Expr:
+    """The value with the long sums below its roots and in its arcsines named Λ_1, Λ_2, …"""
+
+    def name(factor: Expr, longer: int = LONG) -> Expr:
+        if sympy.count_ops(factor) <= longer:
+            return factor
+        symbol = rf"\Lambda_{{{len(parts) + 1}}}" if latex else f"Λ{len(parts) + 1}"
+        return parts.setdefault(factor, Symbol(symbol))
+
+    def named(expression: Expr) -> Expr:
+        return sympy.Mul(*(name(f) if f.is_Add else f for f in sympy.Mul.make_args(expression)))
+
+    value = value.replace(
+        lambda e: e.is_Pow and e.exp.is_Rational, lambda e: sympy.Pow(named(e.base), e.exp)
+    )
+    value = value.replace(
+        lambda e: type(e).__name__ == "SignMoment", lambda e: e.func(*(name(a, 0) for a in e.args))
+    )
+    return value.replace(sympy.asin, lambda argument: sympy.asin(named(argument)))
+
+
+LONG = 12
+"""Operations from which on a sum below a root gets a name."""
 
 
 def preamble(flow: Flow, activation: Activation, latex: bool) -> list[str]:
-    """What the letters mean: the model, the indices, the inputs."""
+    """What the letters mean: the model, the rates, the indices, the tensors."""
+    which = 0 if latex else 1
     letters = {str(i)[0] for d in flow.definitions for p in d.pieces
                for i in (*p.at, *p.summed(p.expression))}  # fmt: skip
-    rows = [f"{names}: {meaning}" for names, meaning in LEGEND if set(names.split(", ")) & letters]
+    docs = {f.name: f.metadata.get("doc", f.name) for f in fields(flow.rule)}
+    docs["label_noise"] = "σ, label noise; ν a normal number"
+    rates = [rate_meaning(name, docs.get(name, name), latex) for name in flow.scalars]
+    g: Any = activation.name if activation.expression is None else activation.expression
+    if latex:
+        g = prose(g) if isinstance(g, str) else f"${sympy.latex(g, **SETTINGS)}$"
+    legend = []
+    for names, meaning in LEGEND:
+        shown = ", ".join(n for n in names if n in letters)
+        if shown:
+            legend.append(f"${shown}$: {prose(meaning)}" if latex else f"{shown}: {meaning}")
     used = {d.name for d in flow.definitions} | set(flow.program.inputs)
-    meanings = [tex if latex else plain for name, tex, plain in MEANINGS if name in used]
-    if not latex:
-        return [f"Activation g(x) = {activation.expression or activation.name}.",
-                "Residual Δ = Σ_a s_a g(x_a) + σν with s = (−w, u); loss ½Δ².",
-                *rows, *meanings]  # fmt: skip
-    g = (
-        activation.name
-        if activation.expression is None
-        else f"${sympy.latex(activation.expression)}$"
-    )
     return [
-        f"Activation $g(x)$ = {g}.",
-        r"Residual $\Delta = \sum_a s_a g(x_a) + \sigma\nu$ with $s = (-w, u)$; "
-        r"loss $\frac12\Delta^2$; $\widehat{X} = \partial\varepsilon/\partial X$.",
-        *(_escape(row) for row in rows), *meanings,
-    ]  # fmt: skip
+        MODEL[which],
+        f"Activation $g(x)$ = {g}." if latex else f"Activation g(x) = {g}.",
+        RESIDUAL[which],
+        "; ".join((TIME[flow.rule.regime == "population"][which], *rates)),
+        "; ".join(legend),
+        *(row[which + 1] for row in MEANINGS if row[0] in used),
+        *([ADJOINTS[which]] if any("_bar" in name for name in used) else []),
+    ]
 
 
 def text(flow: Flow, activation: Activation, *, with_averages: bool = True) -> str:
@@ -236,7 +327,7 @@ def text(flow: Flow, activation: Activation, *, with_averages: bool = True) -> s
 
 def latex(flow: Flow, activation: Activation, *, with_averages: bool = True) -> str:
     """The page in LaTeX: paragraphs of aligned equations, for amsmath."""
-    parts = [rf"\paragraph{{{flow.title}.}}", r"\begin{itemize}",
+    parts = [r"{\allowdisplaybreaks", rf"\paragraph{{{flow.title}.}}", r"\begin{itemize}",
              *(rf"\item {row}" for row in preamble(flow, activation, True)),
              r"\end{itemize}"]  # fmt: skip
     sections = equations(flow, True)
@@ -245,19 +336,19 @@ def latex(flow: Flow, activation: Activation, *, with_averages: bool = True) -> 
     for title, rows in sections:
         body = " \\\\\n".join(rf"{left} & {right}" for left, right in rows)
         parts += [rf"\paragraph{{{title}.}}", "\\begin{align*}", body, "\\end{align*}"]
-    return "\n".join(parts)
+    return "\n".join([*parts, "}"])
 
 
-_GREEK = {"û": r"$\hat u$", "…": r"\dots{}"}
+def markdown(flow: Flow, activation: Activation) -> str:
+    """The page for a notebook, which shows a flow that is the value of a cell this way."""
+    parts = [f"**{flow.title}**", "\n".join(f"- {row}" for row in preamble(flow, activation, True))]
+    for title, rows in (*equations(flow, True), ("Averages", averages(flow, activation, True))):
+        body = " \\\\\n".join(rf"{left} & {right}" for left, right in rows)
+        parts += [f"**{title}**", f"$$\\begin{{align*}}\n{body}\n\\end{{align*}}$$"]
+    return "\n\n".join(parts)
 
 
-def _escape(row: str) -> str:
-    for plain, typeset in sorted(_GREEK.items(), key=lambda item: -len(item[0])):
-        row = row.replace(plain, typeset)
-    return row
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class PrintedFlow(Flow):
     """A flow that prints itself, with its activation."""
 
@@ -267,6 +358,12 @@ class PrintedFlow(Flow):
     def of(cls, flow: Flow, activation: Activation) -> PrintedFlow:
         """``flow`` with the activation that its averages are closed for."""
         return cls(**{f.name: getattr(flow, f.name) for f in fields(flow)}, activation=activation)
+
+    def __repr__(self) -> str:
+        return f"<flow of {self.title}: {len(self.definitions)} definitions>"
+
+    def _repr_markdown_(self) -> str:
+        return markdown(self, self.activation)
 
     def latex(self, *, averages: bool = True) -> str:
         """The page in LaTeX, for amsmath."""
@@ -291,5 +388,5 @@ _ASCII = str.maketrans(
      "δ": "delta",
      "α": "alpha", "ν": " nu", "Σ": "sum", "Δ": "Delta", "Φ": "Phi", "𝒢": "G", "∂": "d", "⟨": "<",
      "⟩": ">", "û": "u^", "½": "1/2 ", "²": "^2", "⁰": "^0", "⁺": "^+", "⁽": "^(", "⁾": ")",
-     "−": "-", "…": "...", "·": "*"}
+     "−": "-", "…": "...", "·": "*", "Λ": "Lambda", "ˢ": "^s", "ᵀ": "^T", "√": "sqrt ", "ξ": "xi"}
 )  # fmt: skip
