@@ -79,6 +79,8 @@ def _sizes(program: Program, used: set[str]) -> list[str]:
 FUNCTIONS = {"flow": RATES, "error": ("error",), "jacobian": RATES, "error_gradient": ("error",)}
 """The generated functions, and the outputs or the tangents of outputs that they return."""
 TANGENTS = ("jacobian", "error_gradient")
+LONGEST = 100
+"""Flows of more tensors take longer to compile than most runs gain: "auto" leaves them to numpy."""
 
 
 def generate(flow: Flow, activation: Activation, name: str, backend: str = "numpy") -> str:
@@ -282,7 +284,10 @@ class CompiledFlow:
             if self.backend == "numba":
                 raise UnsupportedError("integrate.backend numba needs the extra: macrodyn[fast].")
             return "numpy"
-        constants = literals(self.source_of("flow", "numba"))
+        source = self.source_of("flow", "numba")
+        constants = literals(source)
+        if self.backend == "auto" and source.count(" = empty(") > LONGEST:
+            return "numpy"
         if "UNSUPPORTED" in constants:
             if self.backend == "numba":
                 raise UnsupportedError(
@@ -305,30 +310,51 @@ class CompiledFlow:
         state, work = np.empty(n), np.empty(max(kernel.work, 1))
         out = np.empty({"jacobian": (n, n), "error": (1,)}.get(name, (n,)))
         places = [a.ctypes.data for a in (state, packed, work, out)]
-        function, held = kernel.function, (kernel, packed, work)
+        function, kept = kernel.function, (kernel, packed, work)
 
-        def call(y: Array) -> Array:
+        def call(y: Array, _: Any = kept) -> Array:  # what the addresses point to stays alive
             state[:] = y
             function(*places)
-            return out.copy() if held else out
+            return out.copy()
 
         return call
 
+    @cached_property
+    def _texts(self) -> dict[str, tuple[str, dict[str, str]]]:
+        """Sources of compiled functions read so far, and the shapes of their arguments."""
+        return {}
+
+    def _loops(self, name: str) -> tuple[str, dict[str, str]]:
+        if name not in self._texts:
+            text = self.source_of(name, "numba")
+            self._texts[name] = text, literals(text)["SHAPES"]
+        return self._texts[name]
+
     def kernel(self, name: str, parameters: Parameters) -> tuple[machine.Kernel, Array]:
         """A compiled function for these sizes, and the parameters one after the other."""
-        text, known = self.source_of(name, "numba"), self._layout
+        (text, shapes), known = self._loops(name), self._layout
+        values = [np.asarray(known[a] if a in known else self._given(a, parameters), float)
+                  for a in shapes]  # fmt: skip
+        key = name, tuple(value.shape for value in values)
+        if key not in self._kernels:
+            sizes = tuple(sorted(self._sizes(shapes, values).items()))
+            self._kernels[key] = machine.kernel(text, name, sizes, cache_folder())
+        return self._kernels[key], np.concatenate([*(v.ravel() for v in values), np.zeros(1)])
+
+    def _sizes(self, shapes: dict[str, str], values: list[Array]) -> dict[str, int]:
         K, M = self.layout.hidden, self.layout.teacher_hidden
         sizes = {"K": K, "M": M, "N": K + M, "pairs": K * (K + 1) // 2, "Y": self.layout.size,
                  "L": self.layout.blocks or 1}  # fmt: skip
-        shapes = literals(text)["SHAPES"]
-        values = [np.asarray(known[a] if a in known else self._given(a, parameters), float)
-                  for a in shapes]  # fmt: skip
         for value, shape in zip(values, shapes.values(), strict=True):
             for letter, size in zip(shape, value.shape, strict=True):
                 if sizes.setdefault(letter, size) != size:
                     raise ValueError(f"a parameter has the shape {value.shape}, not {shape}")
-        made = machine.kernel(text, name, tuple(sorted(sizes.items())), cache_folder())
-        return made, np.concatenate([*(v.ravel() for v in values), np.zeros(1)])
+        return sizes
+
+    @cached_property
+    def _kernels(self) -> dict[tuple[str, tuple[tuple[int, ...], ...]], machine.Kernel]:
+        """Compiled functions loaded so far, by name and the shapes of their parameters."""
+        return {}
 
     @cached_property
     def _bound(self) -> dict[tuple[str, int], Any]:
@@ -340,7 +366,7 @@ class CompiledFlow:
         key = name, threading.get_ident()
         call, names, given = self._bound.get(key, (None, (), ()))
         if call is None or any(parameters.get(a) is not v for a, v in zip(names, given)):  # noqa: B905
-            names = tuple(literals(self.source_of(name, "numba"))["SHAPES"])
+            names = tuple(self._loops(name)[1])
             call = self.bound(name, parameters)
             self._bound[key] = call, names, [parameters.get(a) for a in names]
         return call(y)
