@@ -100,11 +100,13 @@ def _limit(axes: Axes, values: Array) -> None:
 
 
 def _pieces(branch: Branch) -> Iterator[tuple[slice, bool]]:
-    """The parts of one stability, each drawn up to the first point of the next."""
-    stable = branch.unstable == 0
+    """The parts of one stability: a segment is stable if both its ends are."""
+    growing = branch.unstable > 0
+    stable = ~(growing[1:] | growing[:-1])
     edges = [0, *(np.flatnonzero(np.diff(stable)) + 1).tolist(), len(stable)]
     for first, last in pairwise(edges):
-        yield slice(first, min(last + 1, len(stable))), bool(stable[first])
+        if first < last:
+            yield slice(first, last + 1), bool(stable[first])
 
 
 def _legend(diagram: Diagram) -> list[Line2D]:

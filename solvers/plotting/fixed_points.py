@@ -48,12 +48,12 @@ def spectra(found: FixedPoints, axes: Axes) -> Axes:
     scale = max((float(np.abs(p.eigenvalues).max()) for p in found), default=1.0)
     axes.set_xscale("symlog", linthresh=10.0 ** np.floor(np.log10(scale * 1e-2)), linscale=0.8)
     axes.set_yticks(range(len(found)), rows, fontsize=9)
-    axes.set_ylim(-0.6, len(found) - 0.3)
+    axes.set_ylim(-0.6, len(found) + 0.2)
     axes.set_xlabel("growth rate of a mode")
     axes.grid(visible=False, axis="y")
     marks = [
         Line2D([], [], marker="o", mfc="white", color=STABLE, ls="none", label="decays"),
         Line2D([], [], marker="^", color=UNSTABLE, ls="none", label="grows"),
     ]
-    axes.legend(handles=marks, loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
+    axes.legend(handles=marks, loc="upper center", ncols=2)
     return axes
