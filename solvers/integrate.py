@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from solvers import plateau, states
+from solvers import plateau, states, task_average
 from solvers.errors import ExperimentError
 from solvers.paths import WITH_JACOBIAN, Path, iterate, solve
 from solvers.results import NumericalFailure, Status, Trajectory
 from solvers.starts import smallest_asymmetry, symmetric_start
 from theory.overlaps import Layout, field_covariance, is_physical
-from theory.parameters import DEFAULT_NODES
 from theory.rules import Anil
 
 if TYPE_CHECKING:
@@ -30,8 +29,6 @@ FINER = 1e-3
 """The tolerances are at most this share of the smallest asymmetry of the start."""
 FINEST = 1e-13
 """A relative tolerance below this is lost in rounding."""
-TASK_TOLERANCE = 1e-6
-"""Error of the task average, relative to the largest rate, above which a run says so."""
 NOISE_TOLERANCE = 1e-4
 """The relative error of the noise's cubature above which a warning is given."""
 
@@ -62,11 +59,12 @@ def integrate(
     clock = perf_counter()
     compiled = experiment.compiled
     derived = perf_counter()
-    parameters, start = experiment.parameters, experiment.initial_state()
-    compiled.error(start, parameters)
+    start = experiment.initial_state()
+    compiled.error(start, experiment.parameters)
     loaded = perf_counter()
     warnings = [*_on_start(experiment, start), *_on_rule(experiment)]
-    path = _path(experiment, compiled, parameters, start, warnings)
+    parameters, path, doubts = _solved(experiment, compiled, start)
+    warnings += doubts
     result = _assemble(experiment, compiled, parameters, path, observables or {}, warnings)
     seconds = {
         "derive": derived - clock,
@@ -77,6 +75,19 @@ def integrate(
     if throw and result.status is not Status.success:
         raise NumericalFailure(result.message, result)
     return result
+
+
+def _solved(
+    experiment: Experiment, compiled: CompiledFlow, start: Array
+) -> tuple[Mapping[str, Any], Path, list[str]]:
+    """Parameters, solution and warnings, with as many task nodes as the run turns out to need."""
+    for chosen, last in task_average.choices(experiment):
+        warnings: list[str] = []
+        path = _path(experiment, compiled, chosen.parameters, start, warnings)
+        error = task_average.estimate(chosen, path.at(np.array([0.0, path.end / 2, path.end])))
+        if last or error <= task_average.TOLERANCE:
+            return chosen.parameters, path, warnings + task_average.warning(chosen, error)
+    raise ValueError("there is no choice of nodes to integrate with")
 
 
 def stored_times(end: float, points: int, spacing: str, whole: bool = False) -> Array:
@@ -102,7 +113,7 @@ def _path(
 ) -> Path:
     """The solution; tolerances that are too coarse for the start are lowered or warned of."""
     settings, layout = experiment.integrate, experiment.layout
-    rate = lambda y: compiled.rhs(y, parameters)  # noqa: E731
+    rate = compiled.bound("flow", parameters)
     stored_pairs = layout.size - layout.hidden - layout.unpack(start)[1].size
 
     def bounded(y: Array) -> bool:
@@ -111,7 +122,7 @@ def _path(
     if compiled.discrete:
         return iterate(rate, start, round(settings.time), bounded)
     rtol, atol = _tolerances(settings, layout.unpack(start), warnings)
-    jacobian = lambda y: compiled.jacobian(y, parameters)  # noqa: E731
+    jacobian = compiled.bound("jacobian", parameters)
     return solve(rate, jacobian, start, settings.time, bounded, settings.method, rtol, atol)
 
 
@@ -163,7 +174,7 @@ def _assemble(
         series = {name: np.array([values[name] for values in built_in]) for name in built_in[0]}
         if experiment.evaluation is not None:
             series["evaluation_error"] = _evaluation(experiment, y)
-        warnings += _on_noise(compiled, parameters, y) + _on_tasks(experiment, y)
+        warnings += _on_noise(compiled, parameters, y)
         found = _events(compiled, parameters, path, layout, settings.rtol)
     Q, R, w = layout.unpack(y)
     status, message = path.status, path.message
@@ -279,28 +290,6 @@ def _on_noise(compiled: CompiledFlow, parameters: Mapping[str, Any], y: Array) -
     if estimate <= NOISE_TOLERANCE:
         return []
     return [f"The cubature of the noise at finite support is good to {estimate:.1g} only."]
-
-
-def _on_tasks(experiment: Experiment, y: Array) -> list[str]:
-    """A warning if the average over task heads is less accurate than 1e-6 along the run."""
-    rule, tasks = experiment.rule, experiment.tasks
-    if getattr(rule, "support_ratio", None) is None or tasks.heads is not None:
-        return []
-    nodes = getattr(rule, "nodes", None) or DEFAULT_NODES
-    finer = experiment.replace(**{"rule.nodes": nodes + 8})
-    rate, given, better = experiment.compiled.rhs, experiment.parameters, finer.parameters
-    estimate = 0.0
-    for state in (y[0], y[len(y) // 2], y[-1]):
-        fine = rate(state, better)
-        scale = float(np.abs(fine).max())
-        change = float(np.abs(rate(state, given) - fine).max())
-        estimate = max(estimate, change / scale if scale > 0 else 0.0)
-    if estimate <= TASK_TOLERANCE:
-        return []
-    return [
-        f"The average over tasks with {nodes} nodes per head dimension is good to {estimate:.1g} "
-        f"of the rates only: raise rule.nodes."
-    ]
 
 
 def _on_rule(experiment: Experiment) -> list[str]:
