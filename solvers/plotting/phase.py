@@ -146,7 +146,7 @@ def phase_panel(map: Map, ax: Axes) -> Axes:
 def error_panel(map: Map, ax: Axes) -> Axes:
     """The final error on a logarithmic scale that is as monotonous in grey, with the boundaries."""
     ax.grid(False)
-    shown = np.where(np.isfinite(map.error), np.maximum(map.error, SMALLEST_ERROR), np.nan)
+    shown = _shown(map)
     finite = shown[np.isfinite(shown)]
     low, high = (finite.min(), finite.max()) if finite.size else (SMALLEST_ERROR, 1.0)
     norm = LogNorm(low / 1.001, high * 1.001)
@@ -326,11 +326,17 @@ def _frame(map: Map, ax: Axes) -> None:
     ax.set_ylim(min(y[0], y[-1]), max(y[0], y[-1]))
 
 
+def _shown(map: Map) -> Array:
+    """The errors that mean something: not those of trajectories that diverged, nor below zero."""
+    told = np.isfinite(map.error) & (map.labels != "diverged")
+    return np.where(told, np.maximum(map.error, SMALLEST_ERROR), np.nan)
+
+
 def _contours(map: Map, ax: Axes) -> None:
     """Contours of the error within each phase: at most seven of 1, 2, 5 times powers of ten."""
     if min(map.error.shape) < 3:
         return
-    shown = np.where(np.isfinite(map.error), np.maximum(map.error, SMALLEST_ERROR), np.nan)
+    shown = _shown(map)
     finite = shown[np.isfinite(shown)]
     if finite.size < 9 or finite.max() < 1.05 * finite.min():
         return
