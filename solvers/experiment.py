@@ -206,17 +206,21 @@ class Experiment:
         """The flow as numerical code, generated or taken from the cache.
 
         Raises:
-            ExperimentError: there is no theory for this combination.
+            ExperimentError: there is no theory for this combination, or not with this backend.
         """
         from theory.codegen import compile_flow
         from theory.errors import NoClosedFormError
         from theory.flow import NoTheoryError
+        from theory.native import UnsupportedError
 
-        heads = self.tasks.heads is not None
-        compiled = compile_flow(self.rule, self.layout, self.activation, heads=heads)
+        heads, backend = self.tasks.heads is not None, self.integrate.backend
+        compiled = compile_flow(
+            self.rule, self.layout, self.activation, heads=heads, backend=backend
+        )
         try:
             compiled.source  # noqa: B018 (derives)
-        except (NoTheoryError, NoClosedFormError) as error:
+            compiled.tier  # noqa: B018 (asks whether the backend can be had)
+        except (NoTheoryError, NoClosedFormError, UnsupportedError) as error:
             raise ExperimentError(error) from error
         return compiled
 

@@ -488,11 +488,15 @@ def finite_step(rule: Rule, parameters: Parameters) -> finite_support.Step:
 
 
 def compile_flow(
-    rule: Rule, layout: Layout, activation: Activation, *, heads: bool = False
-) -> CompiledFlow:
-    """The compiled flow of a rule. Raises NoTheoryError where the combination has no theory."""
+    rule: Rule, layout: Layout, activation: Activation, *, heads: bool = False,
+    backend: str = "numpy",
+) -> CompiledFlow:  # fmt: skip
+    """The compiled flow of a rule. Raises NoTheoryError where the combination has no theory.
+
+    ``backend``: "numpy", "numba" (loops that LLVM compiles) or "auto" (these where they exist).
+    """
     if rule.linear_only and activation != linear:
         raise NoTheoryError(f"rule {rule.name!r} has a theory for linear networks alone: "
                             "set model.activation = linear")  # fmt: skip
     structure = Structure(blocks=layout.blocks is not None, heads=heads)
-    return CompiledFlow(rule, structure, activation, layout)
+    return CompiledFlow(rule, structure, activation, layout, backend)

@@ -17,7 +17,7 @@ import numpy as np
 import sympy
 from sympy import Expr, Indexed, Symbol
 
-from theory.indexed import Definition, Piece, Program, free_indices, index, range_of
+from theory.indexed import Definition, Piece, Program, entries, free_indices, index, range_of
 from theory.lowering import SIZES, FormulaPrinter
 from theory.native import UnsupportedError
 
@@ -135,12 +135,23 @@ def scheduled(program: Program) -> list[list[Definition]]:
         for definition in (d for d in left if d.paired):
             own = {d.name for d in group}
             alike = not group or lead_of(definition) == lead_of(group[0])
-            if alike and definition.reads() <= done | own:
+            if alike and definition.reads() - done <= _read_here(definition, own):
                 group.append(definition)
         groups.append(group)
         done |= {d.name for d in group}
         left = [d for d in left if d not in group]
     return groups
+
+
+def _read_here(definition: Definition, names: set[str]) -> set[str]:
+    """Those of the named tensors that a definition reads at its own pair (and task) only."""
+    elsewhere = set()
+    width = pair_axis(definition) + 2
+    for piece in definition.pieces:
+        for entry in entries(piece.expression, names):
+            if entry.indices[:width] != piece.at[:width]:
+                elsewhere.add(str(entry.base.label))
+    return names - elsewhere
 
 
 def pair_axis(definition: Definition) -> int:
@@ -339,7 +350,7 @@ class LoopWriter:
         for name, value in replacements:
             self.lines.append(f"{indent}{name} = {self.printer.doprint(value)}")
         self.fresh += len(replacements)
-        return self.printer.doprint(reduced)
+        return str(self.printer.doprint(reduced))
 
 
 def loop_source(

@@ -47,7 +47,7 @@ def arrays_of(function: ast.FunctionDef) -> dict[str, ast.expr]:
 def whole(node: ast.expr, sizes: Mapping[str, int]) -> int:
     """The value of a product or a sum of sizes."""
     if isinstance(node, ast.Constant):
-        return int(node.value)
+        return int(str(node.value))
     if isinstance(node, ast.Name):
         return sizes[node.id]
     if not isinstance(node, ast.BinOp):
