@@ -222,11 +222,17 @@ class Steady:
             first = coinciding(self.experiment.layout, self.state(x, value), 1e-9)
             return joined(self.experiment.layout, first, free)
 
+        def outer_slope(x: Array, value: float) -> Array:
+            """Drift is linear and noise quadratic in the outer rate: F/rate is linear."""
+            far = 2 * value + 1e-2
+            there, here = (residual(x, at) / self.rate(at) for at in (far, value))
+            return (there - here) / (far - value)
+
         lower, upper = self.limits
         return Problem(
             residual,
             jacobian,
-            None,
+            outer_slope if self.parameter == "rule.outer_rate" else None,
             margin,
             symmetries,
             equivalent,
