@@ -56,6 +56,7 @@ def typeset(latex):
     """Typesets all formulas; the number of displayed ones."""
     found = formulas(latex)
     for displayed, source in found:
+        assert source.isascii()
         html = pykatex.renderToString(source, displayMode=displayed, strict="error", output="html")
         assert "#cc0000" not in html, source
     return sum(displayed for displayed, _ in found)
