@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache
 
 import sympy
-from sympy import Expr, Symbol
+from sympy import Expr, Indexed, Symbol
 
 from theory.activations import Activation
 from theory.averages import Average, NoClosedFormError, closed_form
@@ -75,7 +76,42 @@ def close(program: Program, activation: Activation) -> Program:
             continue
         pieces = tuple(Piece(p.at, expand(p.expression, activation)) for p in definition.pieces)
         closed.definitions.append(_with(definition, pieces))
-    return closed
+    return _without_products(closed)
+
+
+def _without_products(program: Program) -> Program:
+    """The program without four-point averages of linear networks, sums of products by Wick.
+
+    What reads them contracts their factors instead: K²N + KN² operations in the place of K²N².
+    """
+    kept = Program(dict(program.inputs))
+    products: dict[str, Piece] = {}
+    for definition in program.definitions:
+        pieces = tuple(Piece(p.at, _expanded(p.expression, products)) for p in definition.pieces)
+        (first, *more) = pieces
+        four = definition.paired and definition.ranges[-2:] == ("N", "N")
+        if four and not more and _is_pairings(first.expression):
+            products[definition.name] = first
+        else:
+            kept.definitions.append(_with(definition, pieces))
+    return kept
+
+
+def _is_pairings(expression: Expr) -> bool:
+    """Whether the expression is a sum of at most three products of entries."""
+    terms = sympy.Add.make_args(expression)
+    return len(terms) <= 3 and expression.is_polynomial(*expression.atoms(Indexed))
+
+
+def _expanded(expression: Expr, products: Mapping[str, Piece]) -> Expr:
+    """The expression with the entries of products written out, term by term."""
+    replacements = {}
+    for entry in expression.atoms(Indexed):
+        product = products.get(str(entry.base.label))
+        if product is not None:
+            at = dict(zip(product.at, entry.indices, strict=True))
+            replacements[entry] = product.expression.xreplace(at)
+    return sympy.expand(expression.xreplace(replacements)) if replacements else expression
 
 
 def _with(definition: Definition, pieces: tuple[Piece, ...]) -> Definition:

@@ -101,3 +101,38 @@ def fine_tuned(X: Array, y: Array, known: slice) -> Array:
     found = (shrink * along) @ right
     found[:, known] += (y - found @ X.T) @ np.linalg.pinv(X[:, known]).T
     return found
+
+
+def fixed_tasks(
+    start: Array, covariance: Array, *, tasks: int, support: int, query: int, noise: float,
+    inner_rate: float, outer_rate: float, steps: int, every: int, seed: int,
+) -> tuple[Array, dict[str, Array]]:  # fmt: skip
+    """First-order ANIL on a finite set of tasks whose examples are drawn once.
+
+    B (d, k') from ``start``, w from 0, B* the first k unit vectors, heads v ~ N(0, ``covariance``).
+    Returns the recorded steps, "product" B*ᵀBBᵀB* (n, k, k) and "unlearned", the squared operator
+    norm outside the span, (n,).
+    """
+    rng, (d, width), k = np.random.default_rng(seed), start.shape, len(covariance)
+    theta = np.zeros((tasks, d))
+    theta[:, :k] = rng.standard_normal((tasks, k)) @ np.linalg.cholesky(covariance).T
+    X, Z = (rng.standard_normal((tasks, n, d)) for n in (support, query))
+    y, z = (
+        (inputs @ theta[..., None])[..., 0] + np.sqrt(noise) * rng.standard_normal(inputs.shape[:2])
+        for inputs in (X, Z)
+    )
+    B, w, recorded = start.copy(), np.zeros(width), []
+    for step in range(steps + 1):
+        if step % every == 0:
+            outside = float(np.linalg.norm(B[k:], 2) ** 2)
+            recorded.append((step, B[:k] @ B[:k].T, outside))
+        left = y - X @ (B @ w)
+        heads = w + inner_rate / support * (left[:, None] @ X)[:, 0] @ B
+        left = z - (Z @ (heads @ B.T)[..., None])[..., 0]
+        pull = (left[:, None] @ Z)[:, 0] / query
+        B, w = (
+            B + outer_rate / tasks * pull.T @ heads,
+            w + outer_rate / tasks * B.T @ pull.sum(0),
+        )
+    count, product, unlearned = (np.array(column) for column in zip(*recorded, strict=True))
+    return count, {"product": product, "unlearned": unlearned}
