@@ -11,7 +11,7 @@ import re
 import tempfile
 import textwrap
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -32,7 +32,7 @@ from theory.indexed import Program, index
 from theory.kinks import has_kinks
 from theory.loops import loop_source
 from theory.lowering import NumpyWriter
-from theory.native import UnsupportedError, literals
+from theory.native import UnsupportedError, literals, parse
 from theory.overlaps import Layout, field_covariance
 from theory.rules.base import Rule
 
@@ -318,6 +318,41 @@ class CompiledFlow:
             return out.copy()
 
         return call
+
+    def solver(self, text: str, settings: int) -> Callable[..., Array]:
+        """A compiled function f(y, settings, parameters) from ``text``, which calls the flow.
+
+        ``text`` is Python in the subset of theory.native; it fills the size of y and 3 entries.
+        """
+        function = next(iter(parse(text)))
+        n, loaded, given = self.layout.size, None, None
+        state, out, work = np.empty(n), np.empty(n + 3), np.empty(1)
+        packed = np.empty(1)
+
+        def call(y: Array, numbers: Sequence[float], parameters: Parameters) -> Array:
+            nonlocal loaded, given, packed, work
+            if given is not parameters or loaded is None:
+                rest = self.kernel("flow", parameters)[1]
+                if loaded is None or len(packed) != settings + len(rest):
+                    loaded = self._solver(text, function, settings, parameters, len(rest))
+                    work = np.empty(max(loaded.work, 1))
+                packed, given = np.concatenate([np.zeros(settings), rest]), parameters
+            packed[:settings], state[:] = numbers, y
+            loaded.function(*(a.ctypes.data for a in (state, packed, work, out)))
+            return out.copy()
+
+        return call
+
+    def _solver(
+        self, text: str, name: str, settings: int, parameters: Parameters, length: int
+    ) -> machine.Kernel:
+        source, shapes = self._loops("flow")
+        values = [np.asarray(self._given(a, parameters), float) for a in shapes]
+        sizes = {**self._sizes(shapes, values), "n": self.layout.size, "settings_": settings,
+                 "parameters_": length}  # fmt: skip
+        more = {"settings": ("settings_",), "parameters": ("parameters_",)}
+        joined = f"{source}\n\n{text}\n\nSHAPES = {shapes | more!r}\n"
+        return machine.kernel(joined, name, tuple(sorted(sizes.items())), cache_folder())
 
     @cached_property
     def _texts(self) -> dict[str, tuple[str, dict[str, str]]]:

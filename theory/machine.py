@@ -34,6 +34,10 @@ attributes #1 = { alwaysinline nounwind }
 """
 
 
+GIVEN = ("state", "work", "out")
+"""Arguments that come by a pointer of their own; the others lie one after the other in p."""
+
+
 def available() -> bool:
     """Whether the compiled tier can be used: LLVM comes with numba, the extra ``fast``."""
     return find_spec("llvmlite") is not None
@@ -64,7 +68,7 @@ def module_of(text: str, sizes: Mapping[str, int]) -> tuple[str, int]:
     """LLVM's text for the functions of a source, and the length of their work space.
 
     Each function f(state, parameters…, out) becomes f(state, p, work, out) on pointers, the
-    parameters one after the other in p.
+    parameters one after the other in p. ``rate`` in a further function calls the flow.
     """
     constants = literals(text)
     if "UNSUPPORTED" in constants:
@@ -72,12 +76,14 @@ def module_of(text: str, sizes: Mapping[str, int]) -> tuple[str, int]:
     shapes = constants["SHAPES"]
     parts, longest = [DECLARATIONS], 0
     for name, function in parse(text).items():
-        kinds = [ARRAY if shapes.get(a.arg, "state") else FLOAT for a in function.args.args]
-        emitter = Emitter(function, kinds, sizes, {})
+        others = {"rate": "flow_"} if name != "flow" else {}
+        arguments = [a.arg for a in function.args.args if a.arg not in {*sizes, *others}]
+        kinds = [ARRAY if shapes.get(a, "given") else FLOAT for a in arguments]
+        emitter = Emitter(function, kinds, sizes, others, work=longest)
         parts.append(emitter.write())
         lines, given, start = [], [], 0
         for argument, kind in emitter.arguments:
-            if argument in ("state", "out"):
+            if argument in GIVEN:
                 given.append(f"ptr %{argument}")
                 continue
             lines.append(f"%p.{argument} = getelementptr double, ptr %p, i64 {start}")

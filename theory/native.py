@@ -12,6 +12,7 @@ import ast
 import math
 import struct
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 STACK = 4096
@@ -66,8 +67,9 @@ class Emitter:
         function: ast.FunctionDef,
         kinds: Sequence[str],
         sizes: Mapping[str, int],
-        others: Mapping[str, Sequence[str]],
+        others: Mapping[str, str],
         result: str = "void",
+        work: int = 0,
     ) -> None:
         self.function, self.sizes, self.others, self.result = function, sizes, others, result
         self.lines: list[str] = []
@@ -75,9 +77,9 @@ class Emitter:
         self.count = 0
         self.kinds: dict[str, str] = {}
         self.places: dict[str, str] = {}
-        self.stack = self.work = 0
+        self.stack, self.work = 0, work
         self.offsets: list[tuple[str, int]] = []
-        names = [a.arg for a in function.args.args]
+        names = [a.arg for a in function.args.args if a.arg not in {*sizes, *others}]
         self.arguments = list(zip(names, kinds, strict=True))
 
     def write(self) -> str:
@@ -302,10 +304,8 @@ class Emitter:
             given = ", ".join(f"double {self.float(argument)}" for argument in node.args)
             return self.new(f"call {FAST} double @{target}({given})", FLOAT)
         if name in self.others:
-            kinds = self.others[name]
-            values = [self.value(a)[0] for a in node.args]
-            given = ", ".join(f"{kind} {v}" for kind, v in zip(kinds, values, strict=True))
-            self.line(f"call void @{name}({given})")
+            given = ", ".join(f"ptr {self.value(argument)[0]}" for argument in node.args)
+            self.line(f"call void @{self.others[name]}({given})")
             return "", "void"
         raise UnsupportedError(f"{name} is evaluated by a numeric routine")
 
@@ -315,6 +315,7 @@ def parse(text: str) -> dict[str, ast.FunctionDef]:
     return {n.name: n for n in ast.parse(text).body if isinstance(n, ast.FunctionDef)}
 
 
+@lru_cache(maxsize=256)
 def literals(text: str) -> dict[str, Any]:
     """The constants of a generated source, by name."""
     found = {}
