@@ -121,6 +121,10 @@ def reduce(flow: Flow, ansatz: Ansatz, activation: Activation) -> Reduction:
         raise NoClosedFormError(
             f"the {ansatz.name} ansatz needs Gaussian tasks, iid inputs and averages in closed form"
         )
+    if any(definition.external for definition in flow.definitions):
+        raise NoClosedFormError(
+            f"the {ansatz.name} ansatz has no closed form for heads fitted by least squares"
+        )
     reducer = _Reducer(flow, ansatz, activation)
     reduction = Reduction(ansatz, flow, activation, reducer.scalars)
     for tensor, rate, axes in (("Q", "dQ", "KK"), ("R", "dR", "KM"), ("w", "dw", "K")):
