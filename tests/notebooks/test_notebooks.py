@@ -24,7 +24,7 @@ def pictures(notebook):
     return sum("image/png" in o.get("data", {}) for o in outputs)
 
 
-@pytest.mark.parametrize("path", map(marked, NOTEBOOKS))
+@pytest.mark.parametrize("path", [marked(path) for path in NOTEBOOKS])
 def test_it_runs_from_the_top(path):
     """As many figures as are kept, no warning, no error."""
     kept = nbformat.read(path, as_version=4)
