@@ -59,6 +59,10 @@ def frozen(order="first", **more):
     return {"name": "frozen-representation", "order": order, "query": 2, **more}
 
 
+def adapted(order="first"):
+    return {"name": "adapt-representation", "order": order, "query": 2, "penalty": 0.6}
+
+
 CASES = {
     "sgd": (ONE, {"name": "sgd", "weight_decay": 0.3}),
     "average-risk": (SIMPLE, {"name": "average-risk", "query": 3, "tasks_per_step": 2}),
@@ -104,6 +108,8 @@ CASES = {
     "frozen exact": (SIMPLE, frozen("exact")),
     "frozen, spread": (SPREAD, frozen()),
     "frozen, blocks": (BLOCKS, frozen()),
+    "adapt, blocks": ({**BLOCKS, "model": {**BLOCKS["model"], "activation": "linear"}}, adapted()),
+    "adapt exact, heads": ({**FINITE, "model": LINEAR["model"]}, adapted("exact")),
 }  # fmt: skip
 
 

@@ -40,6 +40,7 @@ def test_every_command_is_listed():
     command = Path(sys.executable).with_name("macrodyn")
     shown = subprocess.run([command, "--help"], capture_output=True, text=True, check=True).stdout
     commands = set(re.findall(r"^│ ([a-z][a-z-]*) {2,}\S", shown, flags=re.MULTILINE))
-    listed = set(re.findall(r"^\| `([a-z-]+)", README, flags=re.MULTILINE))
+    section = README.split("## The command\n")[1].split("\n## ")[0]
+    listed = set(re.findall(r"^\| `([a-z-]+)", section, flags=re.MULTILINE))
     assert commands
     assert commands == listed
