@@ -153,7 +153,7 @@ MEANINGS = (
     ("A4",
      r"$\mathrm{sgn}(\rho_{12}, \rho_{13}, \dots)$: $\langle\operatorname{sgn}z_1\cdots"
      r"\operatorname{sgn}z_4\rangle$ over normal $z$ with these correlations",
-     "SignMoment(ρ12, ρ13, …): ⟨sgn z1 ⋯ sgn z4⟩ over normal z with these correlations"),
+     "SignMoment(ρ12, ρ13, …): ⟨sgn z1 … sgn z4⟩ over normal z with these correlations"),
     ("gram",
      r"$(\cdot)^{+}$: pseudoinverse",
      "(·)⁺: pseudoinverse"),
