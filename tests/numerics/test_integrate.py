@@ -236,8 +236,8 @@ def test_loss_of_physicality():
     e = committee(**{"integrate.points": 301, "integrate.time": 3.0})
     compiled = copy(e.compiled)
     outward = LAYOUT.pack(np.zeros((2, 2)), np.diag([1.0, 0.0]), np.zeros(2))
-    object.__setattr__(compiled, "rhs", lambda y, p: outward)
-    object.__setattr__(compiled, "jacobian", lambda y, p: np.zeros((9, 9)))
+    made = {"flow": lambda y: outward, "jacobian": lambda y: np.zeros((9, 9))}
+    object.__setattr__(compiled, "bound", lambda name, p: made[name])
     e.__dict__["compiled"] = compiled
     t = integrate(e, throw=False)
     assert t.status is Status.unphysical
