@@ -153,8 +153,6 @@ class NumpyWriter:
         ordered += sorted(free - set(piece.at), key=str)
         return self._merge(tuple(ordered), definition, pair)
 
-    # ── indices ──────────────────────────────────────────────────────────────────────────────
-
     @staticmethod
     def _pair_axis(ranges: Sequence[str]) -> int:
         """Where the two axes of a pair begin."""
