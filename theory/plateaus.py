@@ -81,7 +81,7 @@ def symmetric_plateau(activation: Activation = erf) -> SymmetricPlateau:
     overlap, alignment = _stationary(rates[Q].subs(alike), rates[R].subs(alike), q, r)
     point = {Q: overlap, C: overlap, R: alignment, S: alignment}
     mode = {R: K - 1, S: sympy.Integer(-1)}
-    growth = sum(sympy.diff(rates[S], s) * part for s, part in mode.items())
+    growth = sympy.Add(*(sympy.diff(rates[S], s) * part for s, part in mode.items()))
     error = reduction.explicit(reduction.error).subs(values).subs(point)
     return SymmetricPlateau(overlap, alignment, tidy(error), tidy(-growth.subs(point)))
 

@@ -51,8 +51,10 @@ def test_a_general_start_lingers_at_the_symmetric_point(saad_solla, symmetric):
     (found,) = lingering(trajectory)
     assert found.fixed_point.error == pytest.approx(symmetric.error, rel=1e-9)
     assert found.plateau == trajectory.plateaus[0]
-    assert abs(found.escape.relative_error) < 0.02
-    assert found.escape.linearised == pytest.approx(trajectory.escape_time, rel=0.1)
+    escape = found.escape
+    assert escape is not None and escape.relative_error is not None
+    assert abs(escape.relative_error) < 0.02
+    assert escape.linearised == pytest.approx(trajectory.escape_time, rel=0.1)
 
 
 def test_no_escape_without_asymmetry_or_from_a_stable_point(saad_solla, symmetric):
