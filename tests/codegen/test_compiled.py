@@ -51,7 +51,14 @@ def test_rates_are_those_of_the_reference(name):
     assert np.abs(rate - expected).max() < 1e-14
 
 
-@pytest.mark.parametrize("name", VARIANTS)
+HEAVY = ("maml exact, support_ratio 2", "maml exact, two inner steps")
+"""Their Jacobians take half a minute to derive."""
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=pytest.mark.slow if n in HEAVY else ()) for n in VARIANTS],
+)
 def test_derivatives_are_exact(name):
     """Against central differences, whose error is about 1e-9 here."""
     e = VARIANTS[name]

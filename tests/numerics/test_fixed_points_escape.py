@@ -52,7 +52,8 @@ def test_a_general_start_lingers_at_the_symmetric_point(saad_solla, symmetric):
     assert found.fixed_point.error == pytest.approx(symmetric.error, rel=1e-9)
     assert found.plateau == trajectory.plateaus[0]
     escape = found.escape
-    assert escape is not None and escape.relative_error is not None
+    assert escape is not None
+    assert escape.relative_error is not None
     assert abs(escape.relative_error) < 0.02
     assert escape.linearised == pytest.approx(trajectory.escape_time, rel=0.1)
 
