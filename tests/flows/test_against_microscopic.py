@@ -147,7 +147,9 @@ def rates(study):
 def test_the_flow_is_the_mean_of_the_microscopic_update(case, effort):
     tables, rule = CASES[case]
     study = experiment(tables, rule)
-    estimate = microscopic_rates(study, samples=int(SAMPLES * effort), seed=list(CASES).index(case))
+    share = max(effort, 0.4) if rule["name"] == "frozen-representation" else effort
+    # fitted heads have heavy tails: the standard error is one only for more samples
+    estimate = microscopic_rates(study, samples=int(SAMPLES * share), seed=list(CASES).index(case))
     Q, R, w, error = rates(study)
     drift = rates(experiment(tables, rule, regime="gradient-flow"))[0]
     decay = rule.get("weight_decay", 0.0)
