@@ -10,7 +10,7 @@ ansatz is preserved; ``preserves`` shows it on explicit units.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 import sympy
@@ -20,7 +20,7 @@ from theory.activations import Activation
 from theory.closed import expand
 from theory.errors import NoClosedFormError
 from theory.flow import Flow
-from theory.indexed import Definition, Piece, range_of
+from theory.indexed import Piece, range_of
 
 K, M = sympy.symbols("K M", positive=True, integer=True)
 Value = tuple[str, int]
@@ -304,6 +304,3 @@ class _Explicit(_Reducer):
             definition = self.flow.program[tensor]
             self.known[tensor, key] = sympy.Add(*(self._piece(p, key) for p in definition.pieces))
         return self.known[tensor, key]
-
-
-__all__ = ["ANSAETZE", "Ansatz", "Callable", "Definition", "Reduction", "preserves", "reduce"]

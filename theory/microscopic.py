@@ -9,13 +9,11 @@ head, and their products, averaged over the Gaussian fields term by term.
 from __future__ import annotations
 
 from collections.abc import Callable
-from itertools import count
 
 import sympy
 from sympy import Expr, Function, IndexedBase, Symbol
 
 from theory.averages import Average
-from theory.indexed import Piece, index
 
 g = Function("g")
 x = IndexedBase("x")
@@ -93,19 +91,3 @@ def _activation_factor(base: Expr) -> tuple[Symbol, int] | None:
     if getattr(base, "func", None) == g:
         return base.args[0].indices[0], 0
     return None
-
-
-def numbered(letter: str) -> Callable[[], Symbol]:
-    """Fresh indices letter2, letter3, …"""
-    numbers = count(2)
-    return lambda: index(f"{letter}{next(numbers)}")
-
-
-__all__ = [
-    "Piece",
-    "field_average",
-    "loss_of_examples",
-    "numbered",
-    "residual",
-    "update_coefficient",
-]
