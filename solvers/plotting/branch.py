@@ -28,17 +28,6 @@ MARKS = {
     "neimark-sacker": ("*", "Neimark-Sacker point"),
     "unphysical": ("x", "end of physicality"),
 }
-SYMBOLS = {
-    "rule.outer_rate": r"outer rate $\eta_J$",
-    "rule.inner_rate": r"inner rate $\eta_\mathrm{in}$",
-    "rule.head_rate": r"head rate $\eta_w$",
-    "rule.weight_decay": r"weight decay $\kappa$",
-    "rule.support": r"support $P$",
-    "tasks.head_covariance": r"task diversity $\Sigma_u$",
-    "tasks.head_mean": r"head mean $u_0$",
-    "tasks.label_noise": r"label noise $\sigma$",
-    "tasks.representation_spread": r"representation spread $\delta$",
-}
 ZERO = 1e-12
 
 
@@ -60,9 +49,9 @@ def diagram_figure(diagram: Diagram) -> Figure:
         upper, lower = figure.subplots(2, 1, sharex=True)
         bifurcation_diagram(diagram, upper, error)
         bifurcation_diagram(diagram, lower, norm)
-        upper.set_ylabel(r"error $\epsilon$")
+        upper.set_ylabel(r"error $\varepsilon$")
         lower.set_ylabel(r"mean norm $Q_{kk}$")
-        lower.set_xlabel(SYMBOLS.get(diagram.name, diagram.name))
+        lower.set_xlabel(style.NAMES.get(diagram.name, diagram.name))
         for axes, letter in ((upper, "a"), (lower, "b")):
             style.panel_letter(axes, letter)
         upper.legend(handles=_legend(diagram), loc="best")

@@ -43,7 +43,7 @@ def spectra(found: FixedPoints, axes: Axes) -> Axes:
                     textcoords="offset points", color=style.GREY,
                 )  # fmt: skip
         level = style.number(point.error if point.error > 1e-12 else 0.0)
-        rows.append(rf"{point.label}, $\epsilon =$ {level}")
+        rows.append(rf"{point.label}, $\varepsilon =$ {level}")
     axes.axvline(0, color=style.INK, lw=0.8)
     scale = max((float(np.abs(p.eigenvalues).max()) for p in found), default=1.0)
     axes.set_xscale("symlog", linthresh=10.0 ** np.floor(np.log10(scale * 1e-2)), linscale=0.8)

@@ -43,22 +43,6 @@ LOOKS = {
 }
 """Colour (Okabe & Ito) and hatch of each label."""
 
-NAMES = {
-    "rule.inner_rate": r"inner rate $\eta_\mathrm{in}$",
-    "rule.outer_rate": r"outer rate $\eta_J$",
-    "rule.head_rate": r"outer rate of the head $\eta_w$",
-    "rule.support": r"support examples $P$",
-    "rule.support_ratio": r"support ratio $\rho = P/N$",
-    "rule.weight_decay": r"weight decay $\kappa$",
-    "tasks.head_covariance": r"task diversity $\sigma_u^2$",
-    "tasks.head_mean": r"mean head $u_0$",
-    "tasks.label_noise": r"label noise $\sigma$",
-    "tasks.representation_spread": r"representation spread $\delta$",
-    "model.hidden": "learner units $K$",
-    "model.teacher_hidden": "teacher units $M$",
-}
-"""What the axis of a key is called; others by their key."""
-
 STABILITY: dict[str, Any] = {
     "color": "#D55E00", "lw": 2.2, "marker": "o", "ms": 4,
     "path_effects": [withStroke(linewidth=4.4, foreground="white")],
@@ -93,7 +77,7 @@ class Ruler:
         if self.names:
             step = max(1, len(self.names) // 8)
             axis.set_ticks(self.centres[::step], self.names[::step])
-        set_label(NAMES.get(self.key, self.key))
+        set_label(style.NAMES.get(self.key, self.key))
 
 
 @dataclass(frozen=True)
@@ -184,7 +168,7 @@ def _slices(diagram: PhaseDiagram) -> Figure:
     for ax, value in zip(panels, picked, strict=False):
         slab = _slab(dataset, across, value)
         phase_panel(_map(slab, rest), ax)
-        text = f"{NAMES.get(across, across)} = {'∞' if np.isinf(value) else f'{value:.4g}'}"
+        text = f"{style.NAMES.get(across, across)} = {'∞' if np.isinf(value) else f'{value:.4g}'}"
         ax.annotate(
             text, (0.03, 0.96), xycoords="axes fraction", ha="left", va="top",
             bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "pad": 2},

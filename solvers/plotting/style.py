@@ -22,6 +22,23 @@ LINESTYLES = ("-", (0, (5, 1.6)), (0, (1.2, 1.2)), (0, (6, 1.4, 1.2, 1.4)))
 WIDTH = 6.8
 """Width of a figure in inches: the text width of a paper."""
 
+NAMES = {
+    "rule.inner_rate": r"inner rate $\eta_\mathrm{in}$",
+    "rule.outer_rate": r"outer rate $\eta_J$",
+    "rule.head_rate": r"outer rate of the head $\eta_w$",
+    "rule.support": r"support examples $P$",
+    "rule.support_ratio": r"support ratio $\rho = P/N$",
+    "rule.weight_decay": r"weight decay $\kappa$",
+    "tasks.head_covariance": r"task diversity $\sigma_u^2$",
+    "tasks.head_mean": r"mean head $u_0$",
+    "tasks.label_noise": r"label noise $\sigma$",
+    "tasks.representation_spread": r"representation spread $\delta$",
+    "model.hidden": "learner units $K$",
+    "model.teacher_hidden": "teacher units $M$",
+    "model.teacher_overlap": "teacher overlap $T$",
+}
+"""What the axis of an experiment's key is called; others by their key."""
+
 PARAMETERS: dict[Any, Any] = {
     "font.family": "STIXGeneral",
     "mathtext.fontset": "stix",
