@@ -15,7 +15,8 @@ run: $(VENV)/installed
 	$(BIN)/macrodyn run meta-specialization
 
 test: $(VENV)/installed-dev lint
-	$(BIN)/python -m pytest -q --benchmark-skip --effort $(EFFORT)
+	$(BIN)/python -m pytest -q -n logical --maxprocesses 8 --dist worksteal -m "not alone" --benchmark-skip --effort $(EFFORT)
+	$(BIN)/python -m pytest -q -m alone --effort $(EFFORT)
 
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .

@@ -96,6 +96,7 @@ def test_a_task_that_kills_its_worker_each_time_is_given_up_and_no_other():
     assert all(o.record == {"value": i**2} for i, o in found.items() if i != 5)
 
 
+@pytest.mark.alone
 def test_uneven_tasks_leave_no_worker_idle(two_processes):
     collect(square, 10, two_processes)
     begin = time.perf_counter()

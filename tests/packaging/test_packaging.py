@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+import theory
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -75,3 +77,14 @@ def test_a_clean_installation_runs_from_any_folder(wheel, tmp_path):
     shown = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
     assert "meta-specialization" in shown.stdout
     assert not shown.stderr
+
+
+def test_public_names_of_theory_are_there_and_bring_sympy_when_used():
+    code = "import sys, theory; print('sympy' in sys.modules, *dir(theory))"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True)
+    loaded, *names = out.stdout.split()
+    assert loaded == "False"
+    assert {"gaussian_average", "derive", "compile_flow", "reduce", "erf"} <= set(names)
+    assert all(getattr(theory, name) is not None for name in names if not name.startswith("__"))
+    with pytest.raises(AttributeError, match="no attribute 'average_of'"):
+        getattr(theory, "average_of")  # noqa: B009
