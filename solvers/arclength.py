@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.linalg import get_lapack_funcs
 
 Array = NDArray[np.float64]
 
@@ -16,6 +18,8 @@ SLOW = 0.1
 """A step that reduces G by less than this calls for a new Jacobian."""
 TOLERANCE = 1e-11
 """Largest entry of G at a point of the curve."""
+SOLVE: Any = get_lapack_funcs(("gesv",))[0]
+"""LAPACK's solver itself: the systems are so small that the checks around it cost ten times more."""
 
 
 @dataclass(frozen=True)
@@ -99,11 +103,8 @@ def _bordered(J: Array, slope: Array, row: Array) -> Array:
 def _solved(matrix: Array, right: Array) -> Array | None:
     if not np.isfinite(matrix).all():
         return None
-    try:
-        solution: Array = np.linalg.solve(matrix, right).astype(float, copy=False)
-    except np.linalg.LinAlgError:
-        return None
-    return solution if np.isfinite(solution).all() else None
+    _, _, solution, failed = SOLVE(matrix, right)
+    return solution if failed == 0 and np.isfinite(solution).all() else None
 
 
 @dataclass(frozen=True)

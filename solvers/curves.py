@@ -128,7 +128,7 @@ class _System:
     def _at(self, X: Array) -> tuple[Steady, Sheet]:
         other = self.second.value + self.unit * float(X[-1])
         steady = replace(self.first, moved=(self.second, other))
-        return steady, replace(self.sheet, problem=steady.problem, _last={})
+        return steady, replace(self.sheet, problem=steady.problem)
 
     def values(self, X: Array) -> tuple[float, float, float]:
         """Both parameters and ε."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from solvers.experiment import Experiment
 from solvers.joined import coinciding, joined
 from solvers.problem import Problem, SignedPermutation
 from solvers.symmetry import Units
-from theory.overlaps import field_covariance
+from theory.overlaps import margin as physical_margin
 
 Array = NDArray[np.float64]
 Parameters = Mapping[str, Any]
@@ -24,6 +24,19 @@ SMALLEST_RATE = 1e-12
 """Stands for an outer rate of 0, so that the limit of a slow outer loop can be reached."""
 DEGREE = 4
 """Parameters of the flow are polynomials of at most this degree in any number of the experiment."""
+
+
+def _remembered(function: Callable[[Array, float], Array]) -> Callable[[Array, float], Array]:
+    """The function, with its last value remembered: neighbouring steps ask for the same one."""
+    key, last = (b"", 0.0), np.empty(0)
+
+    def remembering(x: Array, value: float) -> Array:
+        nonlocal key, last
+        if key != (now := (x.tobytes(), value)):
+            key, last = now, function(x, value)
+        return last
+
+    return remembering
 
 
 @dataclass(frozen=True)
@@ -137,7 +150,9 @@ class Steady:
         if x.shape[-1] == self.experiment.layout.size:
             return x
         head = self._varying(value)[1]
-        return np.concatenate([x, np.broadcast_to(head, (*x.shape[:-1], len(head)))], -1)
+        if x.ndim > 1:
+            head = np.broadcast_to(head, (*x.shape[:-1], len(head)))
+        return np.concatenate((x, head), -1)
 
     def parameters(self, value: float) -> Parameters:
         """The parameters of the flow where the varied one has this value."""
@@ -189,26 +204,26 @@ class Steady:
     def problem(self) -> Problem:
         """The zeros of the flow, per unit of the fastest rate, with its symmetries."""
         compiled, free, n = self.experiment.compiled, self.free, len(self.free)
+        parameters = lru_cache(maxsize=4)(self.parameters)
+        rate = lru_cache(maxsize=4)(self.rate)
 
+        @_remembered
         def residual(x: Array, value: float) -> Array:
-            p = self.parameters(value)
             with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
                 try:
-                    return compiled.rhs(self.state(x, value), p)[free]
+                    return compiled.rhs(self.state(x, value), parameters(value))[free]
                 except (ArithmeticError, ValueError):
                     return np.full(n, np.nan)
 
+        @_remembered
         def jacobian(x: Array, value: float) -> Array:
-            p = self.parameters(value)
             with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
-                return compiled.jacobian(self.state(x, value), p)[:n, :n]
+                return compiled.jacobian(self.state(x, value), parameters(value))[:n, :n]
 
         def margin(x: Array, value: float) -> float:
             Q, R, _ = self.experiment.layout.unpack(self.state(x, value))
-            T = np.reshape(self.parameters(value)["T"], (*R.shape[:-2], *2 * R.shape[-1:]))
-            C = field_covariance(Q, R, T)
-            trace = np.trace(C, axis1=-2, axis2=-1)
-            return float((np.linalg.eigvalsh(C)[..., 0] / trace).min())
+            T = np.reshape(parameters(value)["T"], (*R.shape[:-2], *2 * R.shape[-1:]))
+            return physical_margin(Q, R, T)
 
         def symmetries(x: Array, value: float) -> list[SignedPermutation]:
             units = self.units(value)
@@ -225,7 +240,8 @@ class Steady:
         def outer_slope(x: Array, value: float) -> Array:
             """Drift is linear and noise quadratic in the outer rate: F/rate is linear."""
             far = 2 * value + 1e-2
-            there, here = (residual(x, at) / self.rate(at) for at in (far, value))
+            here = residual(x, value) / rate(value)  # first, while it is remembered
+            there = residual(x, far) / rate(far)
             return (there - here) / (far - value)
 
         lower, upper = self.limits
@@ -237,7 +253,7 @@ class Steady:
             symmetries,
             equivalent,
             subspace,
-            self.rate,
+            rate,
             discrete=self.experiment.rule.regime == "population",
             lower=lower,
             upper=upper,

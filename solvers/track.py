@@ -65,7 +65,6 @@ class Sheet:
     left: Array
     shift: float
     unit: float
-    _last: dict[bytes, Array] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def curve(self) -> Curve:
@@ -85,17 +84,9 @@ class Sheet:
         return self.left.T @ (self.problem.residual(x, parameter) / self.problem.rate(parameter))
 
     def _jacobian(self, X: Array) -> Array:
-        parameter = self.split(X)[1]
-        J = (self._full_jacobian(X).T / self.problem.rate(parameter)).T
+        x, parameter = self.split(X)
+        J = (self.problem.jacobian(x, parameter).T / self.problem.rate(parameter)).T
         return self.left.T @ J @ self.right
-
-    def _full_jacobian(self, X: Array) -> Array:
-        """∂F/∂x at X, remembered for the last X: the tangent and the spectrum both need it."""
-        key = X.tobytes()
-        if key not in self._last:
-            self._last.clear()
-            self._last[key] = self.problem.jacobian(*self.split(X))
-        return self._last[key]
 
     def _slope(self, X: Array) -> Array:
         x, parameter = self.split(X)
@@ -104,7 +95,7 @@ class Sheet:
     def point(self, node: Node) -> Point:
         """Everything about the zero at ``node``."""
         x, parameter = self.split(node.X)
-        eigenvalues = self.problem.spectrum(self._full_jacobian(node.X))
+        eigenvalues = self.problem.spectrum(self.problem.jacobian(x, parameter))
         unstable = self.problem.unstable(eigenvalues)
         margin = self.problem.margin(x, parameter)
         return Point(parameter, x, eigenvalues, unstable, margin, node)

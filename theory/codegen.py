@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from theory import finite_support, machine
 from theory.activations import Activation, linear
+from theory.bound import Bound, bind, places
 from theory.flow import NoTheoryError, Structure
 from theory.kinks import has_kinks
 from theory.native import UnsupportedError, literals, parse
@@ -144,19 +145,14 @@ class CompiledFlow:
             plain = {"flow": self.rhs, "jacobian": self.jacobian, "error": self.error,
                      "error_gradient": self.error_gradient}[name]  # fmt: skip
             return lambda y: plain(y, parameters)
+        return self._bind(name, parameters).call
+
+    def _bind(self, name: str, parameters: Parameters) -> Bound:
         kernel, packed = self.kernel(name, parameters)
         n = self.layout.size
-        state, work = np.empty(n), np.empty(max(kernel.work, 1))
-        out = np.empty({"jacobian": (n, n), "error": (1,)}.get(name, (n,)))
-        places = [a.ctypes.data for a in (state, packed, work, out)]
-        function, kept = kernel.function, (kernel, packed, work)
-
-        def call(y: Array, _: Any = kept) -> Array:  # what the addresses point to stays alive
-            state[:] = y
-            function(*places)
-            return out.copy()
-
-        return call
+        shape = {"jacobian": (n, n), "error": (1,)}.get(name, (n,))
+        known = places(self._layout, self._loops(name)[1], parameters, self._given)
+        return Bound(bind(kernel, packed, n, shape), packed, known, self._given)
 
     def solver(self, text: str, settings: int) -> Callable[..., Array]:
         """A compiled function f(y, settings, parameters) from ``text``, which calls the flow.
@@ -231,19 +227,17 @@ class CompiledFlow:
         return {}
 
     @cached_property
-    def _bound(self) -> dict[tuple[str, int], Any]:
-        """Bound functions made so far for each thread, and the values that they were made for."""
+    def _bound(self) -> dict[tuple[str, int], Bound]:
+        """Bound functions made so far for each thread."""
         return {}
 
     def _compiled(self, name: str, y: Array, parameters: Parameters) -> Array:
-        """One call of a compiled function; parameters are not to be changed in place."""
+        """One call of a compiled function; arrays given before are not to be changed in place."""
         key = name, threading.get_ident()
-        call, names, given = self._bound.get(key, (None, (), ()))
-        if call is None or any(parameters.get(a) is not v for a, v in zip(names, given)):  # noqa: B905
-            names = tuple(self._loops(name)[1])
-            call = self.bound(name, parameters)
-            self._bound[key] = call, names, [parameters.get(a) for a in names]
-        return call(y)
+        bound = self._bound.get(key)
+        if bound is None or not bound.takes(parameters):
+            bound = self._bound[key] = self._bind(name, parameters)
+        return bound.call(y)
 
     def _call(self, name: str, y: Array, parameters: Parameters, **more: Array) -> Any:
         Q, R, w = self.layout.unpack(y)

@@ -69,14 +69,21 @@ PHYSICAL_TOLERANCE = 1e-8
 """The smallest eigenvalue of C may fall below zero by this share of Tr C."""
 
 
-def is_physical(Q: ArrayLike, R: ArrayLike, T: ArrayLike) -> bool:
-    """Whether every (block's) C is positive semidefinite to within 1e-8 · Tr C, all blocks' trace:
-    a block whose overlaps vanish keeps the rounding of the others."""
+def margin(Q: ArrayLike, R: ArrayLike, T: ArrayLike) -> float:
+    """The smallest eigenvalue of C over Tr C, of any block and in any of the states.
+
+    All blocks' trace: a block whose overlaps vanish keeps the rounding of the others. Minus
+    infinity where an entry is not finite.
+    """
     C = field_covariance(Q, R, T)
     if not np.isfinite(C).all():
-        return False
-    smallest = np.linalg.eigvalsh(C)[..., 0]
+        return -np.inf
     scale = np.trace(C, axis1=-2, axis2=-1)
     if np.ndim(T) == 3:
         scale = scale.sum(-1, keepdims=True)
-    return bool(np.all(smallest >= -PHYSICAL_TOLERANCE * scale))
+    return float((np.linalg.eigvalsh(C)[..., 0] / scale).min())
+
+
+def is_physical(Q: ArrayLike, R: ArrayLike, T: ArrayLike) -> bool:
+    """Whether every (block's) C is positive semidefinite to within 1e-8 · Tr C."""
+    return margin(Q, R, T) >= -PHYSICAL_TOLERANCE

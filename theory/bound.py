@@ -1,0 +1,71 @@
+"""Compiled functions of the state alone, whose parameters are replaced where they change."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from theory.machine import Kernel
+
+Array = NDArray[np.float64]
+Given = Callable[[str, Mapping[str, Any]], Any]
+"""(name, parameters) → the value that a compiled function takes."""
+
+
+@dataclass
+class Bound:
+    """A compiled function with the parameters ``packed`` one after the other.
+
+    ``places`` holds the name, value, shape and place of each parameter.
+    """
+
+    call: Callable[[Array], Array]
+    packed: Array
+    places: list[tuple[str, Any, tuple[int, ...], slice]]
+    given: Given
+
+    def takes(self, parameters: Mapping[str, Any]) -> bool:
+        """Puts the values that are new into their places; False if one has another shape."""
+        for i, (name, old, shape, place) in enumerate(self.places):
+            if (new := parameters[name]) is not old:
+                value = self.given(name, parameters)
+                if np.shape(value) != shape:
+                    return False
+                self.packed[place] = np.ravel(value)
+                self.places[i] = name, new, shape, place
+        return True
+
+
+def bind(kernel: Kernel, packed: Array, size: int, shape: tuple[int, ...]) -> Any:
+    """A function of y (size,) that returns an array of this shape; reads ``packed`` each time."""
+    state, work, out = np.empty(size), np.empty(max(kernel.work, 1)), np.empty(shape)
+    places = [a.ctypes.data for a in (state, packed, work, out)]
+    function, kept = kernel.function, (kernel, packed, work)
+
+    def call(y: Array, _: Any = kept) -> Array:  # what the addresses point to stays alive
+        state[:] = y
+        function(*places)
+        return out.copy()
+
+    return call
+
+
+def places(
+    layout: Mapping[str, Any],
+    shapes: Mapping[str, Any],
+    parameters: Mapping[str, Any],
+    given: Given,
+) -> list[tuple[str, Any, tuple[int, ...], slice]]:
+    """Where each parameter stands among the arguments ``shapes``, those of the layout included."""
+    found, start = [], 0
+    for name in shapes:
+        value = layout[name] if name in layout else given(name, parameters)
+        stop = start + np.size(value)
+        if name not in layout:
+            found.append((name, parameters[name], np.shape(value), slice(start, stop)))
+        start = stop
+    return found
