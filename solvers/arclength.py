@@ -19,7 +19,7 @@ SLOW = 0.1
 TOLERANCE = 1e-11
 """Largest entry of G at a point of the curve."""
 SOLVE: Any = get_lapack_funcs(("gesv",))[0]
-"""LAPACK's solver itself: the systems are so small that the checks around it cost ten times more."""
+"""LAPACK's solver itself: around systems this small, checks cost ten times more."""
 
 
 @dataclass(frozen=True)
