@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from solvers.closed_averages import PairMoments, pair_moments
-from solvers.draws import block_sizes
+from solvers.draws import block_sizes, fill_normal
 from solvers.errors import ExperimentError
 from solvers.microscopic import support_size
 from solvers.network import Descent, FieldNetwork, Inputs, Limit, Sample, TaskData, outer_descent
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 
 Array = NDArray[np.float64]
 
-BATCH = 2**16
-"""Random inputs that one run draws at a time."""
-TOGETHER = 2**25
-"""Random inputs that all runs hold at a time, unless a single step needs more."""
+TOGETHER = 32
+"""Examples of a block of steps, unless a single step has more."""
+STOCK = 1024
+"""Task heads that one run draws at a time, unless a block has more."""
 
 
 @dataclass(frozen=True)
@@ -108,10 +108,14 @@ class Setup:
         return int(self.experiment.rule.tasks_per_step)
 
     @cached_property
-    def batch(self) -> int:
-        """Outer steps whose examples are drawn together."""
-        numbers = self.tasks * self.examples * self.N
-        return max(1, min(BATCH, TOGETHER // self.count) // numbers)
+    def per_step(self) -> int:
+        """Examples of one outer step."""
+        return self.tasks * self.examples
+
+    @cached_property
+    def steps(self) -> int:
+        """Outer steps of a block."""
+        return max(1, TOGETHER // self.per_step)
 
     @property
     def octets(self) -> float:
@@ -119,145 +123,186 @@ class Setup:
         layout = self.experiment.layout
         units = layout.hidden + layout.teacher_hidden
         spread = self.experiment.tasks.representation_spread > 0
-        rows = self.tasks * (self.examples + spread * layout.teacher_hidden)
-        rows = self.batch * rows + self.tasks * self.examples * units / 8
-        return 8.0 * self.count * (self.N * (rows + 4 * units))
+        rows = self.steps * (self.per_step + self.tasks * spread * layout.teacher_hidden)
+        return 8.0 * self.count * (self.N * (rows + 4 * units) + self.steps * self.per_step * units)
 
 
 class Runs:
-    """The state of all runs: J (runs, K, N), B (runs, M, N), w (runs, K), random streams."""
+    """The state of all runs: J (runs, K, N), B (runs, M, N), w (runs, K), random streams.
+
+    Within a block of steps J = κ Z stays a combination of the rows of Z = [J; B; X], those at the
+    start and the inputs of the block, so that fields and overlaps follow from Γ = Z Zᵀ: a step
+    moves κ (runs, L, K, n + A) alone, and vectors of length N meet in products of matrices only.
+    """
 
     def __init__(self, setup: Setup, seeds: list[np.random.SeedSequence]) -> None:
-        self.setup, self.step, self.drawn, self.first = setup, 0, 0, 0
+        self.setup, self.step, self.first = setup, 0, 0
         experiment = setup.experiment
         self.moments: PairMoments = pair_moments(experiment.activation)
         self.values = experiment.parameters
-        streams = [
-            [np.random.Generator(np.random.SFC64(s)) for s in seed.spawn(5)] for seed in seeds
-        ]
-        start, self.inputs, self.heads, self.noise, self.spread = zip(*streams, strict=True)
+        streams = [[np.random.SFC64(s) for s in seed.spawn(5)] for seed in seeds]
+        start, self.inputs, *others = zip(*streams, strict=True)
+        self.heads, self.noise, self.spread = (
+            [np.random.Generator(bits) for bits in kind] for kind in others
+        )
         Q, R, w = experiment.layout.unpack(experiment.initial_state())
         if not experiment.layout.blocks:
             Q, R = Q[None], R[None]
         C = field_covariance(Q, R, self.values["T"])
-        rows = np.stack([vectors(C, setup, rng) for rng in start])  # J and B are views of it
-        K = experiment.layout.hidden
-        self.rows, self.J, self.B = rows, rows[:, :K], rows[:, K:]
+        self.rows = np.stack([vectors(C, setup, np.random.Generator(bits)) for bits in start])
+        self.K, self.n = experiment.layout.hidden, C.shape[-1]
+        self.B = self.rows[:, self.K :]
         self.w = np.tile(w, (len(seeds), 1))
-        self.scale = np.sqrt(np.repeat(self.values["variance"], setup.sizes) / setup.N)
-        shape = (setup.batch, setup.tasks, setup.examples, setup.N)
-        self.X, self.push = np.empty((len(seeds), *shape)), np.empty_like(self.J)
-        self.task_C = np.zeros((len(seeds), 1, *C.shape))
-        self.task_C[..., K:, K:] = self.values["TT"]
+        self.deviation = np.sqrt(np.repeat(self.values["variance"], setup.sizes))
+        runs, L, A = len(seeds), len(C), setup.steps * setup.per_step
+        self.normal = np.empty((runs, A * setup.N + A * setup.N % 2))
+        self.flat = self.normal[:, : A * setup.N].reshape(runs, A, setup.N)
+        self.X = self.flat.reshape(runs, setup.steps, setup.tasks, setup.examples, setup.N)
+        self.stock: list[Array] = []
+        self.known = self.n + A if setup.steps > 1 else self.n  # columns of Γ that a step needs
+        self.gram = np.zeros((runs, L, self.n + A, self.known))
+        self.kappa = np.empty((runs, L, self.K, self.n + A))
+        self.task_C = np.zeros((runs, 1, *C.shape))
+        self.task_C[..., self.K :, self.K :] = self.values["TT"]
+        self._measure(slice(0, self.n), self.rows)
+        self._anchor()
+
+    @property
+    def J(self) -> Array:
+        """The learner's vectors (runs, K, N)."""
+        total = np.empty((len(self.rows), self.K, self.setup.N))
+        for i, b in enumerate(self.setup.blocks):
+            total[..., b] = self.kappa[:, i, :, : self.n] @ self.rows[..., b]
+            if self.step > self.first:
+                total[..., b] += self.kappa[:, i, :, self.n :] @ self.flat[..., b]
+        return total
 
     def overlaps(self) -> tuple[Array, Array, Array]:
         """Q, R, w of each run; per block with structured inputs."""
-        C, K = self._products(), self.J.shape[1]
+        Q, R = self._products(self._on(slice(0, self.known)))
         if self.setup.experiment.layout.blocks is None:
-            C = C[:, 0]
-        return C[..., :K].copy(), C[..., K:].copy(), self.w.copy()
-
-    def _products(self) -> Array:
-        """[Q | R] = J [J; B]ᵀ/N per block, (runs, L, K, K + M)."""
-        return (
-            apart([self.J[..., b] @ self.rows[..., b].mT for b in self.setup.blocks]) / self.setup.N
-        )
+            Q, R = Q[:, 0], R[:, 0]
+        return Q.copy(), R.copy(), self.w.copy()
 
     def advance(self, until: int) -> None:
         """Outer steps up to number ``until``."""
         while self.step < until:
-            if self.step == self.drawn:
-                self._draw()
             s = self.step - self.first
-            X = self.X[:, s]
-            network = self._network(self._task(s, X), X)
+            if s == 0:
+                self._draw()
+            examples = slice(s * self.setup.per_step, (s + 1) * self.setup.per_step)
+            network = self._network(self._task(s), examples)
             down, _ = outer_descent(self.setup.experiment.rule, network)
-            self._move(X, down)
+            self._move(examples, down)
             self.step += 1
+            if s + 1 == self.setup.steps:
+                self.rows[:, : self.K] = self.J
+                self._measure(slice(0, self.n), self.rows)
+                self._anchor()
+
+    def _anchor(self) -> None:
+        """The present vectors are those that a block starts from."""
+        self.first = self.step
+        self.kappa[:] = np.eye(self.K, self.kappa.shape[-1])
+
+    def _measure(self, place: slice, vectors: Array) -> None:
+        """Γ of ``vectors`` with all rows of Z that it is needed with."""
+        n, gram = self.n, self.gram
+        for i, b in enumerate(self.setup.blocks):
+            gram[:, i, place, :n] = vectors[..., b] @ self.rows[..., b].mT
+            if place.start == n and self.known > n:
+                gram[:, i, :n, n:] = gram[:, i, n:, :n].mT
+                gram[:, i, n:, n:] = vectors[..., b] @ vectors[..., b].mT
+
+    def _on(self, rows: slice) -> Array:
+        """Z Jᵀ on some rows of Z, (runs, L, rows, K)."""
+        return self.gram[..., rows, :] @ self.kappa[..., : self.known].mT
+
+    def _products(self, on: Array) -> tuple[Array, Array]:
+        """Q (runs, L, K, K) and R (runs, L, K, M) from Z Jᵀ."""
+        N = self.setup.N
+        Q = self.kappa[..., : self.known] @ on[..., : self.known, :] / N
+        return Q, on[..., self.K : self.n, :].mT / N
 
     def _draw(self) -> None:
-        """Inputs ξ/√N, heads and labels of the next batch of steps."""
+        """Inputs ξ/√N, heads and labels of the next block of steps."""
         setup, tasks = self.setup, self.setup.experiment.tasks
-        S, T, E = setup.batch, setup.tasks, setup.examples
-        self.first, self.drawn = self.step, self.step + S
-        for X, rng in zip(self.X, self.inputs, strict=True):
-            rng.standard_normal(out=X)
-            X *= self.scale
-        draws = [tasks.draw(rng, S * T) for rng in self.heads]
-        self.u = np.stack(draws).reshape(setup.count, S, T, -1)
-        self.b = self._teacher_fields()
+        runs, S, T, E = self.X.shape[:-1]
+        for numbers, bits in zip(self.normal, self.inputs, strict=True):
+            fill_normal(bits, numbers, setup.N**-0.5)
+        if (self.deviation != 1).any():
+            self.X *= self.deviation
+        self._measure(slice(self.n, self.n + S * T * E), self.flat)
+        self.u = self._draw_heads()
+        fields = self.gram[:, :, self.n :, self.K : self.n]
+        fields = fields.reshape(runs, -1, S, T, E, fields.shape[-1])
+        self.b = np.moveaxis(fields, 1, 3) + self._stray_fields()
         g = setup.experiment.activation.g
         self.y = (g(self.b.sum(-3)) @ self.u[..., None])[..., 0]
         if tasks.label_noise:
             normal = np.stack([rng.standard_normal((S, T, E)) for rng in self.noise])
             self.y += tasks.label_noise * normal
 
-    def _teacher_fields(self) -> Array:
-        """b (runs, steps, T, L, E, M) of each task's own teacher B + δZ."""
-        setup, delta = self.setup, self.setup.experiment.tasks.representation_spread
-        runs, S, T, E, N = self.X.shape
-        M = self.B.shape[1]
-        parts = []
-        for block in setup.blocks:
-            flat = self.X[..., block].reshape(runs, S * T * E, -1)
-            fields = flat @ self.B[..., block].mT
-            parts.append(fields.reshape(runs, S, T, E, M))
-        if delta:
-            Z = np.stack([rng.standard_normal((S, T, M, N)) for rng in self.spread])
-            for part, block in zip(parts, setup.blocks, strict=True):
-                part += delta * (self.X[..., block] @ Z[..., block].mT)
-        return np.stack(parts, axis=-3)
+    def _draw_heads(self) -> Array:
+        """u (runs, steps, T, M) of the next block, from a stock of several blocks'."""
+        if not self.stock:
+            setup = self.setup
+            S, T, blocks = setup.steps, setup.tasks, 1 + STOCK // (setup.steps * setup.tasks)
+            heads = [setup.experiment.tasks.draw(rng, blocks * S * T) for rng in self.heads]
+            drawn = np.stack(heads).reshape(setup.count, blocks, S, T, -1)
+            self.stock = list(drawn.swapaxes(0, 1)[::-1])
+        return self.stock.pop()
 
-    def _task(self, s: int, X: Array) -> TaskData:
+    def _stray_fields(self) -> Array | float:
+        """The fields (runs, steps, T, L, E, M) of δZ, each task's own part of the teacher."""
+        setup, delta = self.setup, self.setup.experiment.tasks.representation_spread
+        if not delta:
+            return 0.0
+        shape = (setup.steps, setup.tasks, self.n - self.K, setup.N)
+        Z = np.stack([rng.standard_normal(shape) for rng in self.spread])
+        return np.stack([delta * (self.X[..., b] @ Z[..., b].mT) for b in setup.blocks], axis=-3)
+
+    def _task(self, s: int) -> TaskData:
         setup = self.setup
         P = setup.support
         return TaskData(
             u=self.u[:, s], b=self.b[:, s], y=self.y[:, s],
             support=Limit() if setup.infinite else Sample(slice(0, P)),
             query=Sample(slice(P, setup.examples)),
-            inner=Inputs(X, setup.blocks),
+            inner=Inputs(self.X[:, s], setup.blocks),
             variance=self.values["variance"], reach=setup.reach,
         )  # fmt: skip
 
-    def _network(self, task: TaskData, X: Array) -> FieldNetwork:
-        setup, runs = self.setup, self.setup.count
-        T, E, K = setup.tasks, setup.examples, self.J.shape[1]
-        fields = [X[..., b].reshape(runs, T * E, -1) @ self.J[..., b].mT for b in setup.blocks]
-        h = apart(fields).reshape(runs, len(fields), T, E, K).swapaxes(1, 2)
-        C = None
+    def _network(self, task: TaskData, examples: slice) -> FieldNetwork:
+        setup, n, K, C = self.setup, self.n, self.K, None
+        here = slice(n + examples.start, n + examples.stop)
         if setup.infinite:
-            C, products = self.task_C, self._products()
-            C[:, 0, :, :K], C[:, 0, :, K:, :K] = products, products[..., K:].mT
-        w = self.w[:, None, :]
-        return FieldNetwork(setup.experiment.activation, self.moments, task, h, w, C)
+            on, C = self._on(slice(None)), self.task_C
+            C[:, 0, :, :K, :K], R = self._products(on)
+            C[:, 0, :, :K, K:], C[:, 0, :, K:, :K] = R, R.mT
+            h = on[..., here, :]
+        else:
+            h = self._on(here)
+        h = h.reshape(*h.shape[:2], setup.tasks, setup.examples, K).swapaxes(1, 2)
+        head = self.w[:, None, :]
+        return FieldNetwork(setup.experiment.activation, self.moments, task, h, head, C)
 
-    def _move(self, X: Array, down: Descent) -> None:
+    def _move(self, examples: slice, down: Descent) -> None:
         """The outer step."""
-        setup, rule = self.setup, self.setup.experiment.rule
-        runs, T, E, N = X.shape
-        gain = N if setup.population else 1
+        setup, rule, kappa = self.setup, self.setup.experiment.rule, self.kappa
+        gain = setup.N if setup.population else 1
         rate = rule.outer_rate * gain
         if rule.weight_decay:
-            self.J *= 1 - rate * rule.weight_decay / N
+            kappa *= 1 - rate * rule.weight_decay / setup.N
         if down.C is not None:
-            A, D = down.of_overlaps(self.J.shape[1])
-            A, D = A.mean(1), D.mean(1)
-            for i, b in enumerate(setup.blocks):
-                moved = A[:, i] @ self.J[..., b] + D[:, i] @ self.B[..., b]
-                part = self.J[..., b]
-                part += rate / N * moved
-        for i, b in enumerate(setup.blocks):
-            c = down.h[:, :, min(i, down.h.shape[2] - 1)].reshape(runs, T * E, -1)
-            flat = X[..., b].reshape(runs, T * E, -1)
-            part = self.J[..., b]
-            part += np.matmul(rate / T * c.mT, flat, out=self.push[..., b])
+            A, D = (part.mean(1) for part in down.of_overlaps(self.K))
+            kappa += rate / setup.N * (A @ kappa)
+            kappa[..., self.K : self.n] += rate / setup.N * D
+        c = down.h.swapaxes(1, 2)
+        c = c.reshape(*c.shape[:2], -1, self.K).mT
+        kappa[..., self.n + examples.start : self.n + examples.stop] += rate / setup.tasks * c
         if rule.head_rate:
-            self.w = self.w + rule.head_rate * gain / N * down.w.mean(1)
-
-
-def apart(parts: list[Array]) -> Array:
-    """Arrays (runs, …) of the blocks as one (runs, L, …)."""
-    return parts[0][:, None] if len(parts) == 1 else np.stack(parts, axis=1)
+            self.w = self.w + rule.head_rate * gain / setup.N * down.w.mean(1)
 
 
 def vectors(C: Array, setup: Setup, rng: np.random.Generator) -> Array:

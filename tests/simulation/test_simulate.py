@@ -136,6 +136,20 @@ def test_inputs_have_the_variance_of_their_block():
     assert X[:, 60:].var() == pytest.approx(1.5, rel=0.03)
 
 
+@pytest.mark.parametrize("P", [3, 20], ids=["several steps in a block", "one"])
+def test_vectors_keep_up_with_a_block_of_steps(P):
+    """The overlaps within a block are those of the vectors, and of the steps taken one by one."""
+    runs = started(anil(support=P, order="exact").replace(**BLOCKS, **{"rule.weight_decay": 0.4}))
+    for step in range(1, 12):
+        runs.advance(step)
+        J = np.split(runs.J, [runs.setup.sizes[0]], axis=-1)
+        B = np.split(runs.B, [runs.setup.sizes[0]], axis=-1)
+        Q, R, _ = runs.overlaps()
+        np.testing.assert_allclose(Q, np.stack([j @ j.mT for j in J], 1) / 30, atol=1e-12)
+        pairs = zip(J, B, strict=True)
+        np.testing.assert_allclose(R, np.stack([j @ b.mT for j, b in pairs], 1) / 30, atol=1e-12)
+
+
 def test_a_run_does_not_depend_on_the_others():
     three, five = simulate(BASE), simulate(BASE, runs=5)
     np.testing.assert_allclose(three.runs["Q"], five.runs["Q"][:3], rtol=0, atol=1e-12)
