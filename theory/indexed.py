@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 import sympy
 from sympy import Expr, Indexed, IndexedBase, Symbol
@@ -58,13 +59,27 @@ class Piece:
 
     def summed(self, term: Expr) -> tuple[Symbol, ...]:
         """The indices of a term that are summed over, by name."""
-        free = {i for entry in term.atoms(Indexed) for i in entry.indices}
-        return tuple(sorted(free - set(self.at), key=str))
+        return tuple(sorted(free_indices(term) - set(self.at), key=str))
 
 
+@lru_cache(maxsize=1 << 16)
+def entries_in(expression: Expr) -> frozenset[Indexed]:
+    """The entries in an expression; each common subexpression is looked into once."""
+    if isinstance(expression, Indexed):
+        return frozenset((expression,))
+    return frozenset().union(*(entries_in(part) for part in expression.args))
+
+
+@lru_cache(maxsize=1 << 16)
+def names_in(expression: Expr) -> frozenset[str]:
+    """The names of the tensors in an expression."""
+    return frozenset(str(entry.base.label) for entry in entries_in(expression))
+
+
+@lru_cache(maxsize=1 << 16)
 def free_indices(expression: Expr) -> frozenset[Symbol]:
     """The indices that an expression's entries have."""
-    return frozenset(i for entry in expression.atoms(Indexed) for i in entry.indices)
+    return frozenset(i for entry in entries_in(expression) for i in entry.indices)
 
 
 def distribute(expression: Expr) -> tuple[Expr, ...]:
@@ -101,8 +116,7 @@ class Definition:
 
     def reads(self) -> set[str]:
         """Names of the tensors that the definition uses."""
-        entries = (e for piece in self.pieces for e in piece.expression.atoms(Indexed))
-        return {str(entry.base.label) for entry in entries}
+        return set().union(*(names_in(piece.expression) for piece in self.pieces))
 
 
 @dataclass
@@ -165,5 +179,5 @@ class Program:
 def entries(expression: Expr, names: Iterable[str]) -> list[Indexed]:
     """The entries of the named tensors in an expression, in a fixed order."""
     wanted = set(names)
-    found = (e for e in expression.atoms(Indexed) if str(e.base.label) in wanted)
+    found = (e for e in entries_in(expression) if str(e.base.label) in wanted)
     return sorted(found, key=str)
