@@ -52,8 +52,9 @@ class Comparison:
 
     @property
     def rms(self) -> float:
-        """Root mean square of all z after time 0."""
-        values = np.concatenate([z[self.time > 0].ravel() for z in self.z.values()])
+        """Root mean square of z after time 0, where anything deviates (a fixed head does not)."""
+        later = [z[self.time > 0].ravel() for z in self.z.values()]
+        values = np.concatenate([z for z in later if z.any()] or [np.zeros(0)])
         return float(np.sqrt(np.mean(values**2))) if values.size else 0.0
 
     @property
