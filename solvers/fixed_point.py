@@ -26,6 +26,10 @@ if TYPE_CHECKING:
 Array = NDArray[np.float64]
 
 
+ROUNDING = 1e-13
+"""An error below this is that of a perfect state."""
+
+
 @dataclass(frozen=True)
 class FixedPoint:
     """One fixed point: Q (K, K), R (K, M) (a block axis first if structured), w (K,), ε.
@@ -81,8 +85,10 @@ class FixedPoint:
     @property
     def sentence(self) -> str:
         """What the point is, in one sentence."""
-        kind = "stable" if self.stable else f"unstable in {self.unstable} directions"
-        text = f"{self.label}, {kind}, error {self.error:.6g}, symmetry: {self.symmetry}"
+        many = "direction" if self.unstable == 1 else "directions"
+        kind = "stable" if self.stable else f"unstable in {self.unstable} {many}"
+        error = self.error if abs(self.error) > ROUNDING else 0.0
+        text = f"{self.label}, {kind}, error {error:.6g}, symmetry: {self.symmetry}"
         if self.family:
             text += f"; one of a {self.family}-dimensional family of fixed points"
         return text + "."

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from solvers import plateau, states, task_average
+from solvers import notes, plateau, states, task_average
 from solvers.errors import ExperimentError
 from solvers.paths import WITH_JACOBIAN, Path, iterate, solve
 from solvers.results import NumericalFailure, Status, Trajectory
@@ -29,8 +29,6 @@ FINER = 1e-3
 """The tolerances are at most this share of the smallest asymmetry of the start."""
 FINEST = 1e-13
 """A relative tolerance below this is lost in rounding."""
-NOISE_TOLERANCE = 1e-4
-"""The relative error of the noise's cubature above which a warning is given."""
 
 
 def integrate(
@@ -62,7 +60,7 @@ def integrate(
     start = experiment.initial_state()
     compiled.error(start, experiment.parameters)
     loaded = perf_counter()
-    warnings = [*_on_start(experiment, start), *_on_rule(experiment)]
+    warnings = [*_on_start(experiment, start), *notes.on_rule(experiment.rule)]
     parameters, path, doubts = _solved(experiment, compiled, start)
     warnings += doubts
     result = _assemble(experiment, compiled, parameters, path, observables or {}, warnings)
@@ -174,7 +172,7 @@ def _assemble(
         series = {name: np.array([values[name] for values in built_in]) for name in built_in[0]}
         if experiment.evaluation is not None:
             series["evaluation_error"] = _evaluation(experiment, y)
-        warnings += _on_noise(compiled, parameters, y)
+        warnings += notes.on_noise(compiled, parameters, (y[0], y[len(y) // 2], y[-1]))
         found = _events(compiled, parameters, path, layout, settings.rtol)
     Q, R, w = layout.unpack(y)
     status, message = path.status, path.message
@@ -282,21 +280,6 @@ def _evaluation(experiment: Experiment, y: Array) -> Array:
     adapted = dataclasses.replace(rule, regime="gradient-flow", **settings)
     tested = experiment.replace(rule=adapted)
     return np.array([tested.compiled.error(state, tested.parameters) for state in y])
-
-
-def _on_noise(compiled: CompiledFlow, parameters: Mapping[str, Any], y: Array) -> list[str]:
-    """A warning if the cubature of the noise is less accurate than 1e-4 along the run."""
-    estimate = max(compiled.noise_estimate(y[i], parameters) for i in (0, len(y) // 2, -1))
-    if estimate <= NOISE_TOLERANCE:
-        return []
-    return [f"The cubature of the noise at finite support is good to {estimate:.1g} only."]
-
-
-def _on_rule(experiment: Experiment) -> list[str]:
-    """What is approximate or reconstructed in the flow."""
-    from theory.flow import notes
-
-    return [f"{note[0].upper()}{note[1:].rstrip('.')}." for note in notes(experiment.rule)]
 
 
 def _on_start(experiment: Experiment, start: Array) -> list[str]:

@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import combinations_with_replacement
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.integrate import solve_ivp
 
+from solvers.paths import Path, iterate, solve
 from solvers.problem import Problem
+from solvers.results import Status
+from solvers.states import DIVERGENCE
 from solvers.steady import Steady
 
 Array = NDArray[np.float64]
 
 ANSATZE = 80
 """Alignment patterns that are tried, at most."""
+POINTS, STEPS = 400, 20_000
+"""Points of a trajectory that are looked at, and steps of a map, at most."""
 
 
-def structured(steady: Steady, value: float, rng: np.random.Generator) -> Iterator[Array]:
+def structured(
+    steady: Steady, value: float, rng: np.random.Generator, few: bool = False
+) -> Iterator[Array]:
     """States whose learner units are aligned with nothing, one, a pair or all teacher units.
 
     J = A B + orthogonal part, with the rows of A from these patterns: all combinations while there
-    are few, a sample of them for larger K and M.
+    are few, a sample of them for larger K and M, only the most likely ones if ``few``.
     """
     layout = steady.experiment.layout
     K, M = layout.hidden, layout.teacher_hidden
@@ -39,7 +45,7 @@ def structured(steady: Steady, value: float, rng: np.random.Generator) -> Iterat
     else:
         rest = [tuple(sorted(rng.integers(len(rows), size=K))) for _ in range(ANSATZE - len(first))]
     scales = ((1.0, 1e-3), (0.6, 0.05), (1.5, 2.0))
-    choices = list(dict.fromkeys([*first, *rest]))
+    choices = list(dict.fromkeys(first if few else [*first, *rest]))
     for number, choice in enumerate(choices):
         A = rows[list(choice)]
         for scale, orthogonal in scales if number < len(first) else (scales[number % 3],):
@@ -64,42 +70,30 @@ def slow_points(
     found, diverged = [], 0
     for start in starts:
         path = _trajectory(problem, start, value, time)
-        if not np.isfinite(path[-1]).all() or np.abs(path[-1]).max(initial=0.0) > 1e5:
+        if path.status is not Status.success:
             diverged += 1
             continue
-        speed = np.array([np.abs(problem.residual(x, value)).max(initial=0.0) for x in path])
+        times = path.mesh[:: 1 + len(path.mesh) // POINTS]
+        states = path.at(times)
+        speed = np.abs(np.diff(states, axis=0)).max(1) / np.diff(times)
         inner = (speed[1:-1] <= speed[:-2]) & (speed[1:-1] < speed[2:])
-        found += [path[i + 1] for i in np.flatnonzero(inner)] + [path[-1]]
+        found += [*states[1 + np.flatnonzero(inner)], states[-1]]
     return found, diverged
 
 
-def _trajectory(problem: Problem, start: Array, value: float, time: float) -> Array:
-    def rhs(_: float, x: Array) -> Array:
+def _trajectory(problem: Problem, start: Array, value: float, time: float) -> Path:
+    def rate(x: Array) -> Array:
         return problem.residual(x, value)
 
-    if problem.discrete:
-        path = [start]
-        for _ in range(int(min(time, 20_000))):
-            path.append(path[-1] + rhs(0.0, path[-1]))
-            if not np.abs(path[-1]).max(initial=0.0) < 1e6:
-                break
-        return np.array(path)[:: max(1, len(path) // 400)]
+    def jacobian(x: Array) -> Array:
+        return problem.jacobian(x, value)
 
-    leaving: Callable[[float, Array], float] = lambda _, x: 1e6 - float(np.abs(x).max())  # noqa: E731
-    leaving.terminal = True  # type: ignore[attr-defined]
-    times = np.concatenate([[0.0], np.geomspace(time * 1e-4, time, 300)])
-    ended = solve_ivp(
-        rhs,
-        (0.0, time),
-        start,
-        method="DOP853",
-        t_eval=times,
-        rtol=1e-7,
-        atol=1e-12,
-        events=leaving,
-    )
-    path = ended.y.T if ended.y.size else start[None]
-    return np.concatenate([path, ended.y_events[0]]) if ended.status == 1 else path
+    def bounded(x: Array) -> bool:
+        return bool(np.abs(x).max(initial=0.0) < DIVERGENCE)
+
+    if problem.discrete:
+        return iterate(rate, start, int(min(time, STEPS)), bounded)
+    return solve(rate, jacobian, start, time, bounded, rtol=1e-6, atol=1e-12)
 
 
 def _patterns(M: int) -> Array:

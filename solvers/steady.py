@@ -89,6 +89,12 @@ class Steady:
         return value
 
     @cached_property
+    def costly(self) -> bool:
+        """Whether the flow is no closed formula: a cubature, or a quadrature of its averages."""
+        source = self.experiment.compiled.source
+        return any(name in source for name in ("S_finite", "sign_moment(", "average("))
+
+    @cached_property
     def limits(self) -> tuple[float, float]:
         """The values the parameter may take."""
         table, _, key = (self.parameter or "").partition(".")

@@ -26,7 +26,8 @@ def fixed_points(
     folder = common.destination(out) if out else None
     from solvers.fixed_points import fixed_points as search
 
-    found = search(experiment)
+    with common.progress("search", quiet) as report:
+        found = search(experiment, progress=report)
     if folder:
         store.save(found.dataset, folder / "fixed-points.nc", experiment)
         if found:
@@ -50,6 +51,7 @@ def _summarise(found: FixedPoints) -> None:
 
 
 def _rows(value: object) -> str:
+    """Nested lists of numbers; what is rounding beside an overlap of order 1 is 0."""
     if isinstance(value, list):
         return "[" + ", ".join(_rows(item) for item in value) + "]"
-    return f"{value:.5g}"
+    return f"{value if abs(float(str(value))) > 1e-12 else 0:.5g}"
