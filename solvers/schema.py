@@ -270,7 +270,8 @@ def _hint(section: type[Section], key: str, prefix: str) -> str:
     everywhere = list(dict.fromkeys([*known, *keys(Document)]))
     elsewhere = [k for k in everywhere if k.rpartition(".")[2] == name]
     near = (
-        get_close_matches(key, beside, 1, 0.8)
+        [k for k in beside if k.startswith(key)]
+        or get_close_matches(key, beside, 1, 0.8)
         or elsewhere
         or get_close_matches(key, beside or everywhere, 1, 0.0)
     )

@@ -35,6 +35,7 @@ CASES = {
     "unknown key": ({"model.hiden": 2}, "unknown key model.hiden; did you mean model.hidden?"),
     "key of another table": ({"model.time": 2}, "did you mean integrate.time?"),
     "unknown key of the rule": ({"rule.inner_rat": 1.0}, "did you mean rule.inner_rate?"),
+    "first half of a key": ({"rule.outer": 1.0}, "did you mean rule.outer_rate?"),
     "unknown key in a nested table": (
         {"initial.random": {"norm": 1.0, "dimension": 9, "sead": 1}},
         "did you mean initial.random.seed?",
