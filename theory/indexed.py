@@ -25,6 +25,7 @@ RANGES = {
     "t": "tasks",
     "b": "L",                        # blocks of input coordinates
     "y": "Y",                        # coordinates of the state
+    "o": "one",                      # the only entry of a scalar
 }  # fmt: skip
 """Which set an index runs over, by the first letter of its name; N = K + M, H = 1 + M."""
 
@@ -114,7 +115,7 @@ class Definition:
     def name(self) -> str:
         return str(self.base.label)
 
-    def reads(self) -> set[str]:
+    def reads(self) -> frozenset[str]:
         """Names of the tensors that the definition uses."""
         return set().union(*(names_in(piece.expression) for piece in self.pieces))
 
@@ -125,6 +126,12 @@ class Program:
 
     inputs: dict[str, tuple[str, ...]] = field(default_factory=dict)
     definitions: list[Definition] = field(default_factory=list)
+    reserved: frozenset[str] = frozenset()
+    """Names that further definitions do not take."""
+
+    def rewritten(self) -> Program:
+        """An empty program on the same inputs, for definitions that replace these by name."""
+        return Program(dict(self.inputs), reserved=frozenset(d.name for d in self.definitions))
 
     def input(self, name: str, at: str = "") -> IndexedBase:
         """Declare an input tensor, with a letter of its range per axis."""
@@ -149,7 +156,7 @@ class Program:
 
     def unused(self, name: str) -> str:
         """``name``, with a number if it is taken."""
-        taken = set(self.inputs) | {d.name for d in self.definitions}
+        taken = self.reserved | set(self.inputs) | {d.name for d in self.definitions}
         number, fresh = 1, name
         while fresh in taken:
             number += 1

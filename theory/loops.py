@@ -15,13 +15,14 @@ from dataclasses import replace
 
 import numpy as np
 import sympy
-from sympy import Expr, Indexed, Symbol
+from sympy import Expr, Indexed, Symbol, expand
 
 from theory.indexed import Definition, Piece, Program, entries, free_indices, index, range_of
 from theory.lowering import SIZES, FormulaPrinter
 from theory.native import UnsupportedError
 
-SIZE_NAMES = {"K": "K", "M": "M", "N": "N", "H": "H", "tasks": "tasks", "L": "L", "Y": "Y"}
+SIZE_NAMES = {"K": "K", "M": "M", "N": "N", "H": "H", "tasks": "tasks", "L": "L", "Y": "Y",
+              "one": "1"}  # fmt: skip
 
 
 STATE = ("Q", "R", "w")
@@ -35,6 +36,10 @@ class _Printer(FormulaPrinter):
             raise UnsupportedError(f"{type(expr).__name__} is evaluated by a numeric routine")
         return super()._print_Function(expr)
 
+    def _print_KroneckerDelta(self, expr: Expr) -> str:
+        first, second = expr.args
+        return f"(1.0 if {first} == {second} else 0.0)"
+
 
 def _cost(indices: Iterable[Symbol]) -> float:
     return float(np.prod([SIZES[range_of(i)] for i in set(indices)]))
@@ -42,14 +47,14 @@ def _cost(indices: Iterable[Symbol]) -> float:
 
 def binary(program: Program) -> Program:
     """The program with sums over several indices taken two factors at a time where cheaper."""
-    made = Program(dict(program.inputs))
+    made = program.rewritten()
     for definition in program.definitions:
         pieces = []
         for piece in definition.pieces:
             total = sympy.Integer(0)
             for term in piece.terms():
-                paired = definition.paired
-                total += term if paired else _factored(made, definition, piece, term)
+                parts = (term,) if len(piece.summed(term)) < 2 else sympy.Add.make_args(expand(term))
+                total += sympy.Add(*(_factored(made, definition, piece, p) for p in parts))
             pieces.append(Piece(piece.at, total))
         made.definitions.append(replace(definition, pieces=tuple(pieces)))
     return made
@@ -73,14 +78,17 @@ def _factored(program: Program, definition: Definition, piece: Piece, term: Expr
     if best is None or 2 * best[0] > _cost(free_indices(term)):
         return term
     _, product, kept = best
-    at = tuple(sorted(kept, key=str))
-    base = program.define(f"{definition.name}_part", (at, product))
+    units = definition.pieces[0].at[pair_axis(definition) :][:2] if definition.paired else ()
+    paired = bool(units) and set(units) <= kept
+    lead = (*(i for i in lead_of(definition) if i in kept), *units) if paired else ()
+    at = (*lead, *sorted(kept - set(lead), key=str)) or (index("o"),)
+    base = program.define(f"{definition.name}_part", (at, product), paired=paired)
     return _factored(program, definition, piece, term / product * base[at])
 
 
 def hoisted(program: Program) -> Program:
     """The program with roots and reciprocals of fewer indices evaluated once, not per entry."""
-    made = Program(dict(program.inputs))
+    made = program.rewritten()
     for definition in program.definitions:
         pair = (
             set(definition.pieces[0].at[pair_axis(definition) :][:2])
@@ -211,12 +219,16 @@ class LoopWriter:
         return axes
 
     def _allocate(self, definition: Definition) -> None:
+        if definition.name in self.outputs:
+            return
         self.sizes.append((definition.name, "*".join(self._stored(definition)) or "1"))
 
     def _place(self, name: str, at: tuple[Symbol, ...]) -> str:
         """Code that reads or writes one entry."""
         if name in STATE:
-            return self._state(name, [str(i) for i in at])
+            return f"state[{self._position(name, at)}]"
+        if name in self.outputs:
+            return f"out[{self._out(name, at)}]"
         if name in self.program.inputs:
             ranges = self.program.inputs[name]
             numbers = [self._number(i, r) for i, r in zip(at, ranges, strict=True)]
@@ -243,16 +255,33 @@ class LoopWriter:
             flat = number if flat == "0" else f"({flat})*{size} + {number}"
         return flat
 
-    def _state(self, name: str, at: list[str]) -> str:
-        """An entry of the state vector: Q once per pair, then R, then w, block by block."""
+    def _position(self, name: str, at: Sequence[Symbol]) -> str:
+        """Where an order parameter or its rate stands in the state vector: Q once per pair, then
+        R, then w, block by block."""
         blocks = "L*" if "L" in self.program.inputs.get("Q", ()) else ""
-        block = at.pop(0) if blocks and name != "w" else "0"
+        numbers = [str(i) for i in at]
+        block = numbers.pop(0) if blocks and name != "w" else "0"
         if name == "Q":
-            pair = "p" if self.in_pair and at == ["k", "l"] else f"pair({at[0]}, {at[1]})"
-            return f"state[{block}*pairs + {pair}]" if blocks else f"state[{pair}]"
+            pair = "p" if self.in_pair and numbers == ["k", "l"] else f"pair({', '.join(numbers)})"
+            return f"{block}*pairs + {pair}" if blocks else pair
         if name == "R":
-            return f"state[{blocks}pairs + ({block}*K + {at[0]})*M + {at[1]}]"
-        return f"state[{blocks}pairs + {blocks}K*M + {at[0]}]"
+            return f"{blocks}pairs + ({block}*K + {numbers[0]})*M + {numbers[1]}"
+        return f"{blocks}pairs + {blocks}K*M + {numbers[0]}"
+
+    def _out(self, name: str, at: Sequence[Symbol]) -> str:
+        """Where an output is written: a rate like its order parameter, a derivative by it in the
+        row of the output and the column of what it is taken by."""
+        output, _, by = name.removesuffix("_dot").partition("_by_")
+        column = ""
+        if by:
+            inner = len(self.program.inputs[by])
+            column, at = self._position(by, at[len(at) - inner :]), at[: len(at) - inner]
+        elif name.endswith("_dot"):
+            column, at = str(at[0]), at[1:]
+        if output == "error":
+            return column or "0"
+        row = self._position(output.removeprefix("d"), at)
+        return f"({row})*Y + {column}" if column else row
 
     @staticmethod
     def _number(i: Symbol, over: str) -> str:
@@ -270,7 +299,7 @@ class LoopWriter:
             self._piece(definition, piece, (), "")
 
     def _zero(self, definition: Definition, indent: str) -> None:
-        if self._filled(definition):
+        if self._filled(definition) or definition.name in self.outputs:
             return
         size = dict(self.sizes)[definition.name]
         self.lines.append(f"{indent}for i in range({size}):")
@@ -335,6 +364,7 @@ class LoopWriter:
             self.lines.append(f"{deeper}{name} += {self._value(total, deeper)}")
             parts.append(name)
         start = first and piece is definition.pieces[0] and self._filled(definition)
+        start = start and not (definition.name in self.outputs and "_by_" in definition.name)
         sign = "=" if start else "+="
         place = self._place(definition.name, piece.at)
         self.lines.append(f"{indent}{place} {sign} {' + '.join(parts) or '0.0'}")
@@ -369,20 +399,10 @@ def loop_source(
     used = set(re.findall(r"\b[A-Za-z_]\w*", "\n".join(body)))
     shapes = {n: needed.inputs[n] for n in needed.inputs if n not in STATE and n in used}
     shapes |= {n: () for n in scalars if n in used}
-    copies, start = [], "0"
-    for output in outputs:
-        size = dict(writer.sizes)[output]
-        if name in ("flow", "error"):
-            copies += [f"for i in range({size}):", f"    out[{start} + i] = {output}[i]"]
-            start += f" + {size}"
-            continue
-        size = size.removeprefix("Y").removeprefix("*") or "1"
-        target = f"out[({start} + i)*Y + y]" if name == "jacobian" else "out[y]"
-        copies += ["for y in range(Y):", f"    for i in range({size}):",
-                   f"        {target} = {output}[y*({size}) + i]"]  # fmt: skip
-        start += f" + {size}"
+    size = {"flow": "Y", "error": "1", "jacobian": "Y*Y", "error_gradient": "Y"}[name]
+    clear = [f"for i in range({size}):", "    out[i] = 0.0"]
     listed = textwrap.fill(f"SHAPES = {shapes!r}", 96, subsequent_indent="          ")
     signature = textwrap.fill(
         f"def {name}({', '.join(('state', *shapes, 'out'))}):", 96, subsequent_indent="        "
     )
-    return "\n".join([listed, "", "", signature, *(f"    {line}" for line in (*body, *copies))])
+    return "\n".join([listed, "", "", signature, *(f"    {line}" for line in (*clear, *body))])

@@ -19,7 +19,8 @@ from sympy.printing.numpy import NumPyPrinter
 from theory.indexed import Definition, Piece, Program, range_of
 
 PAIR = Symbol("pair")
-SIZES = {"K": 4, "M": 4, "N": 8, "H": 5, "tasks": 40, "L": 2, "Y": 30, "pair": 10}
+SIZES = {"K": 4, "M": 4, "N": 8, "H": 5, "tasks": 40, "L": 2, "Y": 30, "pair": 10,
+         "one": 1}  # fmt: skip
 """Typical sizes, by which the order of contractions is chosen."""
 Tokens = tuple[Symbol, ...]
 

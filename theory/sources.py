@@ -27,10 +27,11 @@ from theory.differentiation import push_forward
 from theory.flow import Flow, Structure, derive, symbolic
 from theory.indexed import Program, index
 from theory.kinks import has_kinks
-from theory.loops import loop_source
+from theory.loops import hoisted, loop_source
 from theory.lowering import NumpyWriter
 from theory.native import UnsupportedError
 from theory.rules.base import Rule
+from theory.sparse import DensePatternError, derivative_blocks, with_names
 
 Array = NDArray[np.float64]
 Parameters = Mapping[str, Any]
@@ -85,6 +86,9 @@ def generate(flow: Flow, activation: Activation, name: str, backend: str = "nump
     """
     outputs = FUNCTIONS[name]
     program = close(flow.program.needed(outputs), activation)
+    if name in TANGENTS and backend == "numba" and not has_kinks(activation):
+        with contextlib.suppress(DensePatternError):
+            return _loops(flow, activation, name, *_in_blocks(program, outputs))
     if name in TANGENTS:
         lead = "yb" if flow.structure.blocks else "y"
         letters = {"Q": lead + "kl", "R": lead + "km", "w": "yk", "S_finite": "ykl"}
@@ -93,18 +97,35 @@ def generate(flow: Flow, activation: Activation, name: str, backend: str = "nump
         }
         derivative = push_forward(program, tangents, index("y"))
         outputs = tuple(_tangent(program, derivative, output) for output in outputs)
-    header = f"# {flow.title}, activation {activation.name}\n"
     if backend == "numba":
-        try:
-            if has_kinks(activation):
-                raise UnsupportedError(f"averages of {activation.name} are not lowered to loops")
-            return f"{header}\n\n{loop_source(name, program, outputs, flow.scalars)}\n"
-        except UnsupportedError as reason:
-            return f"{header}\n\nUNSUPPORTED = {str(reason)!r}\n"
+        return _loops(flow, activation, name, program, outputs)
     source, arguments = _function(name, program, outputs, flow.scalars)
-    header += PRELUDE
+    header = f"{_title(flow, activation)}{PRELUDE}"
     listed = textwrap.fill(f"ARGUMENTS = {arguments!r}", 96, subsequent_indent="             ")
     return "\n\n".join([header, listed + "\n", source])
+
+
+def _title(flow: Flow, activation: Activation) -> str:
+    return f"# {flow.title}, activation {activation.name}\n"
+
+
+def _loops(
+    flow: Flow, activation: Activation, name: str, program: Program, outputs: tuple[str, ...]
+) -> str:
+    """Source of the loops that the compiled backend takes, or why there are none."""
+    header = _title(flow, activation)
+    try:
+        if has_kinks(activation):
+            raise UnsupportedError(f"averages of {activation.name} are not lowered to loops")
+        return f"{header}\n\n{loop_source(name, program, outputs, flow.scalars)}\n"
+    except UnsupportedError as reason:
+        return f"{header}\n\nUNSUPPORTED = {str(reason)!r}\n"
+
+
+def _in_blocks(program: Program, outputs: tuple[str, ...]) -> tuple[Program, tuple[str, ...]]:
+    """The program with the derivatives of its outputs by Q, R and w, and their names."""
+    named = with_names(hoisted(program))
+    return named, derivative_blocks(named, outputs)
 
 
 def _tangent(program: Program, derivative: Mapping[str, IndexedBase], output: str) -> str:

@@ -1,0 +1,329 @@
+"""Jacobians in blocks, in reverse: each rate's derivatives with respect to Q, R and w.
+
+The adjoint of one entry of a rate, dQ_kl say, is carried back along the definitions as a sum of
+*patterns*: entries X[k, c], X[c, d], … whose indices are those of the rate or run freely, each with
+a weight. What a rate depends on at a few entries alone so costs a few operations, and the noise of
+a pair (k, l) about as much as its value. ``push_forward`` (theory.differentiation) gives the same
+numbers by another route.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Set
+from dataclasses import dataclass, field, replace
+from itertools import count
+
+import sympy
+from sympy import Expr, Indexed, IndexedBase, KroneckerDelta, Symbol
+
+from theory.differentiation import slope_of
+from theory.indexed import (
+    Definition,
+    Piece,
+    Program,
+    entries,
+    free_indices,
+    index,
+    range_of,
+)
+
+STATE = ("Q", "R", "w")
+LETTERS = {"N": "c", "K": "k", "M": "m", "H": "x", "tasks": "t", "L": "b", "one": "o"}
+Pattern = tuple[Symbol, ...]
+Names = Mapping[Symbol, Symbol]
+
+
+class DensePatternError(ValueError):
+    """An adjoint that this calculus does not hold; tangents are pushed forward instead."""
+
+
+def derivative_blocks(program: Program, outputs: tuple[str, ...]) -> tuple[str, ...]:
+    """Add ∂(output)/∂Q, ∂/∂R, ∂/∂w as definitions "dQ_by_Q", …; the names of those not zero.
+
+    Entries [*output, *input]; those of Q at (k, l) and (l, k) are to be added up, Q being stored
+    once per pair.
+    """
+    tensors = _Tensors.of(program)
+    made = []
+    for output in outputs:
+        if output in tensors.active:
+            made += _Rows(program, program[output], tensors).blocks()
+    return tuple(made)
+
+
+def with_names(program: Program) -> Program:
+    """The program with roots, reciprocals and arguments of arcsines as definitions.
+
+    Slopes are short then: those of a root x = u^p are multiples of powers of x.
+    """
+    made = program.rewritten()
+    for definition in program.definitions:
+
+        def named(expression: Expr, at: Pattern, paired: bool = definition.paired) -> Expr:
+            if not expression.has(sympy.Pow, sympy.asin):
+                return expression
+            value = expression.func(*(named(part, at) for part in expression.args))
+            angle = isinstance(value, sympy.asin)
+            if angle and not isinstance(value.args[0], Indexed):
+                base = made.define("correlation", (at, value.args[0]), paired=paired)
+                value = sympy.asin(base[at])
+            root = isinstance(value, sympy.Pow) and not (value.exp.is_Integer and value.exp > 0)
+            if (angle or root) and free_indices(value) == set(at):
+                return made.define("angle" if angle else "root", (at, value), paired=paired)[at]
+            return value
+
+        pieces = []
+        for piece in definition.pieces:
+            alone = isinstance(piece.expression, sympy.Pow)
+            value = piece.expression if alone else named(piece.expression, piece.at)
+            pieces.append(Piece(piece.at, value))
+        made.definitions.append(replace(definition, pieces=tuple(pieces)))
+    return made
+
+
+@dataclass(frozen=True)
+class _Tensors:
+    """What is known of the tensors of a program."""
+
+    active: frozenset[str]
+    """Those that depend on the state."""
+    symmetric: frozenset[str]
+    """Those that are symmetric in their last two indices."""
+    slices: Mapping[tuple[str, int], str]
+    """The part of an axis of all fields on which a tensor depends on the state."""
+
+    @classmethod
+    def of(cls, program: Program) -> _Tensors:
+        active, slices = set(STATE), {}
+        symmetric = {"Q", "T", "TT", "U"} & set(program.inputs)
+        for definition in program.definitions:
+            if _is_symmetric(definition, symmetric):
+                symmetric.add(definition.name)
+            moving = [p for p in definition.pieces if entries(p.expression, active)]
+            if not moving:
+                continue
+            active.add(definition.name)
+            for axis, over in enumerate(definition.ranges):
+                parts = {range_of(p.at[axis]) for p in moving}
+                if over == "N" and len(parts) == 1:
+                    slices[definition.name, axis] = parts.pop()
+        return cls(frozenset(active), frozenset(symmetric), slices)
+
+
+def _is_symmetric(definition: Definition, known: set[str]) -> bool:
+    """Whether exchanging the last two indices leaves the definition as it is."""
+    if len(definition.ranges) < 2 or len(set(definition.ranges[-2:])) > 1:
+        return False
+    if definition.symmetric:
+        return True
+
+    def standard(piece: Piece, swapped: bool) -> tuple[Pattern, Expr]:
+        *lead, a, c = piece.at
+        at = (*lead, c, a) if swapped else piece.at
+        over = {i: index(f"{LETTERS[range_of(i)]}{n + 50}") for n, i in enumerate(at)}
+        return tuple(over[i] for i in at), _oriented(piece.expression.xreplace(over), known, ())
+
+    plain = {standard(piece, False) for piece in definition.pieces}
+    return plain == {standard(piece, True) for piece in definition.pieces}
+
+
+def _oriented(expression: Expr, symmetric: Set[str], first: Pattern) -> Expr:
+    """Entries of symmetric tensors with their indices in one order, those of ``first`` in front."""
+    names = {}
+    for entry in expression.atoms(Indexed):
+        if str(entry.base.label) in symmetric:
+            *lead, a, c = entry.indices
+            a, c = sorted((a, c), key=lambda i: (i not in first, str(i)))
+            names[entry] = entry.base[(*lead, a, c)]
+    return expression.xreplace(names)
+
+
+@dataclass
+class _Rows:
+    """The derivatives of one output."""
+
+    program: Program
+    output: Definition
+    tensors: _Tensors
+    due: dict[str, dict[Pattern, list[Piece]]] = field(default_factory=dict)
+    numbers: Iterator[int] = field(default_factory=lambda: count(100))
+
+    @property
+    def at(self) -> Pattern:
+        return self.output.pieces[0].at
+
+    def blocks(self) -> list[str]:
+        """Define the blocks; their names."""
+        self.due[self.output.name] = {self.at: [Piece(self.at, sympy.Integer(1))]}
+        for definition in reversed(self.program.definitions[:]):
+            for pattern, pieces in self.due.pop(definition.name, {}).items():
+                self._check(definition, pattern)
+                for bar in self._bars(definition, pattern, pieces):
+                    for piece in definition.pieces:
+                        self._through(definition, piece, pattern, bar)
+        return [self._block(name) for name in STATE if name in self.due]
+
+    def _block(self, name: str) -> str:
+        parts = tuple(
+            Piece((*self.at, *pattern), piece.expression)
+            for pattern, pieces in self.due[name].items()
+            for piece in _merged(pieces)
+        )
+        base = IndexedBase(f"{self.output.name}_by_{name}")
+        ranges = (*self.output.ranges, *self.program.inputs[name])
+        block = Definition(base, ranges, parts, paired=self.output.paired)
+        self.program.definitions.append(block)
+        return block.name
+
+    def _check(self, definition: Definition, pattern: Pattern) -> None:
+        """Tensors per pair with further indices are known at the output's own pair alone."""
+        if definition.external:
+            raise DensePatternError(definition.external)
+        if definition.paired and "N" in definition.ranges:
+            where = definition.ranges.index("K")
+            mine = self.output.ranges.index("K") if "K" in self.output.ranges else 0
+            if not self.output.paired or pattern[where:][:2] != self.at[mine:][:2]:
+                raise DensePatternError(definition.name)
+
+    def _carried(self, pattern: Pattern) -> Pattern:
+        """Indices of a weight: those of the output, and the free ones of the pattern."""
+        return tuple(dict.fromkeys((*self.at, *pattern)))
+
+    def _bars(self, definition: Definition, pattern: Pattern, pieces: list[Piece]) -> list[Expr]:
+        """The weight of a pattern: a definition of its own, unless it is short or read once."""
+        pieces, carried = _merged(pieces), self._carried(pattern)
+        reads = [e for p in definition.pieces for e in entries(p.expression, self.tensors.active)]
+        if len(reads) == 1:
+            return [piece.expression for piece in pieces]
+        first = pieces[0].expression
+        if len(pieces) == 1 and len(first.atoms(Indexed)) < 2 and not pieces[0].summed(first):
+            return [first]
+        name = f"{definition.name}_of_{self.output.name}"
+        parts = [(carried, piece.expression) for piece in pieces]
+        return [self.program.define(name, *parts, paired=self.output.paired)[carried]]
+
+    def _through(self, definition: Definition, piece: Piece, pattern: Pattern, bar: Expr) -> None:
+        """Carry a weight back to the entries that a piece reads."""
+        matched = _Match(set(self.at), self._fresh).match(pattern, piece.at)
+        if matched is None:
+            return
+        moved, bound, delta = matched
+        inner = {i for term in piece.terms() for i in piece.summed(term)}
+        bound |= {i: self._fresh(range_of(i)) for i in sorted(inner, key=str)}
+        spare = free_indices(bar) - set(self._carried(pattern))
+        moved |= {i: self._fresh(range_of(i)) for i in sorted(spare, key=str)}
+        expression, weight = piece.expression.xreplace(bound), bar.xreplace(moved) * delta
+        reach = set(self._carried(tuple(i.xreplace(moved) for i in pattern)))
+        itself = definition.base[tuple(i.xreplace(bound) for i in piece.at) or (index("o"),)]
+        for entry in entries(expression, self.tensors.active):
+            slope = weight * _slope(expression, entry, itself)
+            if reach - free_indices(slope) - set(self.at) - set(entry.indices):
+                raise DensePatternError(f"{entry} is summed over")
+            self._add(entry, slope)
+
+    def _add(self, entry: Indexed, slope: Expr) -> None:
+        """Note a weight under the pattern of its entry, with standard names of indices."""
+        name, first = str(entry.base.label), self.at
+        entry = _oriented(entry, self.tensors.symmetric, first)  # type: ignore[assignment]
+        names = self._canonical(entry, free_indices(slope))
+        if names is None:
+            return
+        entry = _oriented(entry.xreplace(names), self.tensors.symmetric, first)  # type: ignore[assignment]
+        pattern = tuple(entry.indices)
+        value = _oriented(slope.xreplace(names), self.tensors.symmetric, first)
+        due = self.due.setdefault(name, {}).setdefault(pattern, [])
+        due.append(Piece(self._carried(pattern), value))
+
+    def _fresh(self, over: str) -> Symbol:
+        return index(f"{LETTERS[over]}{next(self.numbers)}")
+
+    def _canonical(
+        self, entry: Indexed, others: frozenset[Symbol]
+    ) -> dict[Symbol, Symbol] | None:
+        """Names of free indices by their order, first those of the entry, then those summed.
+
+        None where the entry lies outside of the part that depends on the state.
+        """
+        narrow: dict[Symbol, str] = {}
+        for axis, i in enumerate(entry.indices):
+            part = self.tensors.slices.get((str(entry.base.label), axis), "N")
+            if {part, narrow.get(i, range_of(i))} == {"K", "M"}:
+                return None
+            if part != "N":
+                narrow[i] = part
+        own = [i for i in dict.fromkeys(entry.indices) if i not in self.at]
+        rest = sorted(others - set(own) - set(self.at), key=str)
+        taken = {str(i) for i in self.at}
+        names = {}
+        for i in (*own, *rest):
+            letter = LETTERS[narrow.get(i, range_of(i))]
+            name = next(f"{letter}{n}" for n in count(2) if f"{letter}{n}" not in taken)
+            taken.add(name)
+            names[i] = index(name)
+        return names
+
+
+def _slope(expression: Expr, entry: Indexed, itself: Indexed) -> Expr:
+    """∂(expression)/∂(entry); powers of what ``itself`` is a power of are written by it."""
+    slope = slope_of(expression, entry)
+    if not isinstance(expression, sympy.Pow):
+        return slope
+    base, power = expression.as_base_exp()
+    same = {
+        other: itself ** (other.exp / power)
+        for other in slope.atoms(sympy.Pow)
+        if other.base == base and (other.exp / power).is_Integer and other.exp / power > 0
+    }
+    return slope.xreplace(same)
+
+
+def _merged(pieces: list[Piece]) -> list[Piece]:
+    """The terms of pieces with the same indices, those that are summed over alike as one."""
+    groups: dict[tuple[Symbol, ...], Expr] = {}
+    for piece in pieces:
+        for term in piece.terms():
+            summed = piece.summed(term)
+            groups[summed] = groups.get(summed, sympy.Integer(0)) + term
+    at = pieces[0].at
+    return [Piece(at, total) for total in groups.values() if total != 0]
+
+
+@dataclass
+class _Match:
+    """Where a pattern meets the entries that a piece defines."""
+
+    fixed: set[Symbol]
+    fresh: Callable[[str], Symbol]
+
+    def match(self, pattern: Pattern, at: Pattern) -> tuple[dict, dict, Expr] | None:
+        """New names of the pattern's indices and of the piece's, and a Kronecker factor."""
+        moved: dict[Symbol, Symbol] = {}
+        bound: dict[Symbol, Symbol] = {}
+        delta: Expr = sympy.Integer(1)
+
+        def rename(old: Symbol, new: Symbol) -> None:
+            for names in (moved, bound):
+                names.update({i: new for i, j in names.items() if j == old})
+            moved[old] = new
+
+        for given, own in zip(pattern, at, strict=True):
+            here = moved.get(given, given)
+            if {range_of(here), range_of(own)} == {"K", "M"}:
+                return None
+            if own not in bound:
+                if range_of(here) == "N" != range_of(own):
+                    rename(here, self.fresh(range_of(own)))
+                bound[own] = moved.get(given, given)
+                continue
+            there = bound[own]
+            if here == there:
+                continue
+            if {range_of(here), range_of(there)} == {"K", "M"}:
+                return None
+            if here in self.fixed and there in self.fixed:
+                delta *= KroneckerDelta(here, there)
+            elif here in self.fixed or (there not in self.fixed and range_of(there) == "N"):
+                rename(there, here)
+            else:
+                rename(here, there)
+        return moved, bound, delta
