@@ -133,4 +133,6 @@ def _tilt(program: Program, definition: Definition, activation: Activation) -> N
     I2 = Average(((0,), (0,)))(V[at_c], C[piece.at], V[at_d])
     weight = program.define("J2_pair", (pair, expand(J2, activation)), paired=True)
     value = weight[pair] * expand(I2, activation)
-    program.definitions.append(_with(definition, (Piece(piece.at, value),)))
+    program.definitions.append(
+        replace(definition, pieces=(Piece(piece.at, value),), symmetric=True)
+    )

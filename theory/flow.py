@@ -133,7 +133,9 @@ def derive(rule: Rule, structure: Structure = Structure()) -> Flow:
 
 
 def _gradients(
-    derivation: Derivation, network: SymbolicNetwork, adapted: SymbolicNetwork,
+    derivation: Derivation,
+    network: SymbolicNetwork,
+    adapted: SymbolicNetwork,
     objective: IndexedBase,
 ) -> tuple[IndexedBase, Expr]:
     """Gradient of the meta-objective: coefficients of ∂/∂J on the fields, and ∂/∂w."""

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 import sympy
 from sympy import Expr, Indexed, Symbol
-from sympy.printing.numpy import NumPyPrinter
 
+from theory.formulas import FormulaPrinter
 from theory.indexed import Definition, Piece, Program, range_of
 
 PAIR = Symbol("pair")
@@ -23,54 +23,6 @@ SIZES = {"K": 4, "M": 4, "N": 8, "H": 5, "tasks": 40, "L": 2, "Y": 30, "pair": 1
          "one": 1}  # fmt: skip
 """Typical sizes, by which the order of contractions is chosen."""
 Tokens = tuple[Symbol, ...]
-
-
-class FormulaPrinter(NumPyPrinter):
-    """numpy expressions in float arithmetic; half-integer powers by square roots."""
-
-    def __init__(self) -> None:
-        super().__init__({"fully_qualified_modules": False, "precision": 17})
-
-    def _print_Pow(self, expr: Expr, rational: bool = False) -> str:
-        base, power = expr.as_base_exp()
-        if not (2 * power).is_integer or abs(power) > 8:
-            return super()._print_Pow(expr, rational=rational)
-        inner, whole = self._print(base), int(abs(power))
-        inner = inner if base.is_Atom else f"({inner})"
-        factors = [inner] * whole
-        if not power.is_integer:
-            factors.insert(0, f"sqrt({self._print(base)})")
-        product = "*".join(factors)
-        product = f"({product})" if len(factors) > 1 else product
-        return product if power > 0 else f"(1/{product})"
-
-    def _print_Mul(self, expr: Expr) -> str:
-        """Constants first, so that they multiply a number and not an array."""
-        constant, rest = sympy.Integer(1), []
-        for factor in sympy.Mul.make_args(expr):
-            if factor.is_number:
-                constant *= factor
-            else:
-                rest.append(factor)
-        if constant in (1, -1) or not rest:
-            return super()._print_Mul(expr)
-        product = sympy.Mul(*rest, evaluate=False) if len(rest) > 1 else rest[0]
-        text = self._print(product)
-        return f"{float(constant)!r}*({text})" if rest[0].is_Add else f"{float(constant)!r}*{text}"
-
-    def _print_Function(self, expr: Expr) -> str:
-        signature = getattr(type(expr), "signature", None)
-        if signature is not None:
-            arguments = ", ".join(self._print(x) for x in expr.args)
-            return f"average({signature!r}, {arguments})"
-        if type(expr).__name__ == "SignMoment":
-            return f"sign_moment({', '.join(self._print(x) for x in expr.args)})"
-        return super()._print_Function(expr)
-
-    def _print_Number(self, expr: Expr) -> str:
-        return repr(float(expr)) if not expr.is_Integer else str(int(expr))
-
-    _print_Rational = _print_Half = _print_Number
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,8 @@ attributes #1 = { alwaysinline nounwind }
 !1 = !{!"llvm.loop.unroll.disable"}
 """
 
-
+UNROLLED = 100_000
+"""Modules of more characters take seconds to unroll, and gain nothing."""
 GIVEN = ("state", "work", "out")
 """Arguments that come by a pointer of their own; the others lie one after the other in p."""
 
@@ -119,6 +120,7 @@ def object_code(module: str) -> bytes:
     made.triple, made.data_layout = machine.triple, str(machine.target_data)
     tuning = llvm.create_pipeline_tuning_options(speed_level=2)
     tuning.loop_vectorization = tuning.slp_vectorization = True
+    tuning.loop_unrolling = len(module) < UNROLLED
     builder = llvm.create_pass_builder(machine, tuning)
     builder.getModulePassManager().run(made, builder)
     return bytes(machine.emit_object(made))

@@ -27,11 +27,12 @@ from theory.differentiation import push_forward
 from theory.flow import Flow, Structure, derive, symbolic
 from theory.indexed import Program, index
 from theory.kinks import has_kinks
-from theory.loops import hoisted, loop_source
+from theory.loops import loop_source
 from theory.lowering import NumpyWriter
 from theory.native import UnsupportedError
+from theory.rewriting import hoisted, with_names
 from theory.rules.base import Rule
-from theory.sparse import DensePatternError, derivative_blocks, with_names
+from theory.sparse import DensePatternError, derivative_blocks
 
 Array = NDArray[np.float64]
 Parameters = Mapping[str, Any]

@@ -10,8 +10,9 @@ numbers by another route.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Set
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import count
+from typing import Any
 
 import sympy
 from sympy import Expr, Indexed, IndexedBase, KroneckerDelta, Symbol
@@ -51,50 +52,20 @@ def derivative_blocks(program: Program, outputs: tuple[str, ...]) -> tuple[str, 
     return tuple(made)
 
 
-def with_names(program: Program) -> Program:
-    """The program with roots, reciprocals and arguments of arcsines as definitions.
-
-    Slopes are short then: those of a root x = u^p are multiples of powers of x.
-    """
-    made = program.rewritten()
-    for definition in program.definitions:
-
-        def named(expression: Expr, at: Pattern, paired: bool = definition.paired) -> Expr:
-            if not expression.has(sympy.Pow, sympy.asin):
-                return expression
-            value = expression.func(*(named(part, at) for part in expression.args))
-            angle = isinstance(value, sympy.asin)
-            if angle and not isinstance(value.args[0], Indexed):
-                base = made.define("correlation", (at, value.args[0]), paired=paired)
-                value = sympy.asin(base[at])
-            root = isinstance(value, sympy.Pow) and not (value.exp.is_Integer and value.exp > 0)
-            if (angle or root) and free_indices(value) == set(at):
-                return made.define("angle" if angle else "root", (at, value), paired=paired)[at]
-            return value
-
-        pieces = []
-        for piece in definition.pieces:
-            alone = isinstance(piece.expression, sympy.Pow)
-            value = piece.expression if alone else named(piece.expression, piece.at)
-            pieces.append(Piece(piece.at, value))
-        made.definitions.append(replace(definition, pieces=tuple(pieces)))
-    return made
-
-
 @dataclass(frozen=True)
 class _Tensors:
     """What is known of the tensors of a program."""
 
     active: frozenset[str]
     """Those that depend on the state."""
-    symmetric: frozenset[str]
+    symmetric: set[str]
     """Those that are symmetric in their last two indices."""
     slices: Mapping[tuple[str, int], str]
     """The part of an axis of all fields on which a tensor depends on the state."""
 
     @classmethod
     def of(cls, program: Program) -> _Tensors:
-        active, slices = set(STATE), {}
+        active, slices = set[str](STATE), {}
         symmetric = {"Q", "T", "TT", "U"} & set(program.inputs)
         for definition in program.definitions:
             if _is_symmetric(definition, symmetric):
@@ -107,7 +78,7 @@ class _Tensors:
                 parts = {range_of(p.at[axis]) for p in moving}
                 if over == "N" and len(parts) == 1:
                     slices[definition.name, axis] = parts.pop()
-        return cls(frozenset(active), frozenset(symmetric), slices)
+        return cls(frozenset(active), symmetric, slices)
 
 
 def _is_symmetric(definition: Definition, known: set[str]) -> bool:
@@ -133,7 +104,8 @@ def _oriented(expression: Expr, symmetric: Set[str], first: Pattern) -> Expr:
     for entry in expression.atoms(Indexed):
         if str(entry.base.label) in symmetric:
             *lead, a, c = entry.indices
-            a, c = sorted((a, c), key=lambda i: (i not in first, str(i)))
+            place = {i: n for n, i in enumerate(first)}
+            a, c = sorted((a, c), key=lambda i: (place.get(i, 99), range_of(i) == "N", str(i)))
             names[entry] = entry.base[(*lead, a, c)]
     return expression.xreplace(names)
 
@@ -200,7 +172,17 @@ class _Rows:
             return [first]
         name = f"{definition.name}_of_{self.output.name}"
         parts = [(carried, piece.expression) for piece in pieces]
-        return [self.program.define(name, *parts, paired=self.output.paired)[carried]]
+        free = {*pattern[-2:]} - {*self.at}
+        alike = len(free) == 2 == 1 + len({range_of(i) for i in free})
+        dense = alike and definition.name in self.tensors.symmetric
+        if dense:
+            *_, a, c = pattern
+            swap = {a: c, c: a}
+            parts = [(at, self._oriented((e + e.xreplace(swap)) / 2, pattern)) for at, e in parts]
+        bar = self.program.define(name, *parts, paired=self.output.paired)
+        if dense:
+            self.tensors.symmetric.add(str(bar.label))
+        return [bar[carried]]
 
     def _through(self, definition: Definition, piece: Piece, pattern: Pattern, bar: Expr) -> None:
         """Carry a weight back to the entries that a piece reads."""
@@ -223,23 +205,22 @@ class _Rows:
 
     def _add(self, entry: Indexed, slope: Expr) -> None:
         """Note a weight under the pattern of its entry, with standard names of indices."""
-        name, first = str(entry.base.label), self.at
-        entry = _oriented(entry, self.tensors.symmetric, first)  # type: ignore[assignment]
-        names = self._canonical(entry, free_indices(slope))
+        name = str(entry.base.label)
+        names = self._canonical(self._oriented(entry), free_indices(slope))
         if names is None:
             return
-        entry = _oriented(entry.xreplace(names), self.tensors.symmetric, first)  # type: ignore[assignment]
-        pattern = tuple(entry.indices)
-        value = _oriented(slope.xreplace(names), self.tensors.symmetric, first)
+        pattern = tuple(self._oriented(entry.xreplace(names)).args[1:])
+        value = self._oriented(slope.xreplace(names), pattern)
         due = self.due.setdefault(name, {}).setdefault(pattern, [])
         due.append(Piece(self._carried(pattern), value))
+
+    def _oriented(self, expression: Expr, then: Pattern = ()) -> Any:
+        return _oriented(expression, self.tensors.symmetric, (*self.at, *then))
 
     def _fresh(self, over: str) -> Symbol:
         return index(f"{LETTERS[over]}{next(self.numbers)}")
 
-    def _canonical(
-        self, entry: Indexed, others: frozenset[Symbol]
-    ) -> dict[Symbol, Symbol] | None:
+    def _canonical(self, entry: Indexed, others: frozenset[Symbol]) -> dict[Symbol, Symbol] | None:
         """Names of free indices by their order, first those of the entry, then those summed.
 
         None where the entry lies outside of the part that depends on the state.

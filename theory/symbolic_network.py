@@ -178,9 +178,7 @@ class Derivation:
         )
         return SymbolicNetwork(self, head, own, self._fields(own, (t,)))
 
-    def _fields(
-        self, covariance: IndexedBase, lead: tuple[Symbol, ...], kept: Any = 1
-    ) -> Fields:
+    def _fields(self, covariance: IndexedBase, lead: tuple[Symbol, ...], kept: Any = 1) -> Fields:
         """Covariance of the fields summed over blocks (the share ``kept`` of each), its diagonal
         and I2."""
         program, base = self.program, covariance

@@ -1,0 +1,178 @@
+"""Rewriting programs before they become loops: products two at a time, named roots, schedules."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import sympy
+from sympy import Expr, Indexed, Symbol, expand
+
+from theory.indexed import Definition, Piece, Program, entries, free_indices, index, range_of
+from theory.lowering import SIZES
+
+
+def _cost(indices: Iterable[Symbol]) -> float:
+    return float(np.prod([SIZES[range_of(i)] for i in set(indices)]))
+
+
+def binary(program: Program) -> Program:
+    """The program with sums over several indices taken two factors at a time where cheaper."""
+    made = program.rewritten()
+    for definition in program.definitions:
+        pieces = []
+        for piece in definition.pieces:
+            total = sympy.Integer(0)
+            for term in piece.terms():
+                parts = sympy.Add.make_args(expand(term)) if piece.summed(term) else (term,)
+                factored = [_factored(made, definition, piece, part) for part in parts]
+                total += term if factored == list(parts) else sympy.Add(*factored)
+            pieces.append(Piece(piece.at, total))
+        made.definitions.append(replace(definition, pieces=tuple(pieces)))
+    return made
+
+
+def _factored(program: Program, definition: Definition, piece: Piece, term: Expr) -> Expr:
+    """A term with its cheapest product of two factors summed first, as a definition of its own."""
+    summed = set(piece.summed(term))
+    factors = [f for f in sympy.Mul.make_args(term) if f.has(Indexed)]
+    if not summed or len(factors) < 3:
+        return term
+    best: tuple[float, Expr, set[Symbol]] | None = None
+    for i, first in enumerate(factors):
+        for second in factors[:i]:
+            joint = free_indices(first) | free_indices(second)
+            rest = [f for f in factors if f is not first and f is not second]
+            outside = set(piece.at).union(*(free_indices(f) for f in rest))
+            gone = joint - outside
+            if gone and (best is None or _cost(joint) < best[0]):
+                best = _cost(joint), first * second, set(joint & outside)
+    if best is None or 2 * best[0] > _cost(free_indices(term)):
+        return term
+    _, product, kept = best
+    units = definition.pieces[0].at[pair_axis(definition) :][:2] if definition.paired else ()
+    paired = bool(units) and set(units) <= kept
+    lead = (*(i for i in lead_of(definition) if i in kept), *units) if paired else ()
+    at = (*lead, *sorted(kept - set(lead), key=str)) or (index("o"),)
+    base = program.define(f"{definition.name}_part", (at, product), paired=paired)
+    return _factored(program, definition, piece, term / product * base[at])
+
+
+def hoisted(program: Program) -> Program:
+    """The program with roots and reciprocals of fewer indices evaluated once, not per entry."""
+    made = program.rewritten()
+    for definition in program.definitions:
+        pair = (
+            set(definition.pieces[0].at[pair_axis(definition) :][:2])
+            if definition.paired
+            else set()
+        )
+        pieces = []
+        for piece in definition.pieces:
+            whole = free_indices(piece.expression) | set(piece.at)
+            roots = {}
+            for power in sorted(
+                piece.expression.atoms(sympy.Pow), key=sympy.count_ops, reverse=True
+            ):
+                own = free_indices(power)
+                cheap = power.exp.is_Integer and power.exp > 0
+                if cheap or not own or not own < whole or any(r.has(power) for r in roots):
+                    continue
+                roots[power] = _root(made, definition, power, own, pair)
+            pieces.append(Piece(piece.at, piece.expression.xreplace(roots)))
+        made.definitions.append(replace(definition, pieces=tuple(pieces)))
+    return made
+
+
+def _root(
+    program: Program, definition: Definition, power: Expr, own: frozenset[Symbol], pair: set[Symbol]
+) -> Expr:
+    """The entry of a definition of its own that holds a root."""
+    paired = bool(own & pair)
+    lead = lead_of(definition) if paired else ()
+    units = definition.pieces[0].at[pair_axis(definition) :][:2] if paired else ()
+    at = (*lead, *units, *sorted(own - set(lead) - set(units), key=str))
+    names = {}
+    if len(at) == len(lead) + len(units) + 1 and range_of(at[-1]) == "N":
+        names = {at[-1]: index("c")}
+    there = tuple(i.xreplace(names) for i in at)
+    base = program.define("root", (there, power.xreplace(names)), paired=paired)
+    return base[at]
+
+
+def scheduled(program: Program) -> list[list[Definition]]:
+    """Definitions in groups: single ones, and runs of those per pair that can share a loop."""
+    left, done = list(program.definitions), set(program.inputs)
+    groups: list[list[Definition]] = []
+    while left:
+        ready = [d for d in left if not d.paired and d.reads() <= done]
+        if ready:
+            groups.append([ready[0]])
+            done.add(ready[0].name)
+            left.remove(ready[0])
+            continue
+        group: list[Definition] = []
+        for definition in (d for d in left if d.paired):
+            own = {d.name for d in group}
+            alike = not group or lead_of(definition) == lead_of(group[0])
+            if alike and definition.reads() - done <= _read_here(definition, own):
+                group.append(definition)
+        groups.append(group)
+        done |= {d.name for d in group}
+        left = [d for d in left if d not in group]
+    return groups
+
+
+def _read_here(definition: Definition, names: set[str]) -> set[str]:
+    """Those of the named tensors that a definition reads at its own pair (and task) only."""
+    elsewhere = set()
+    width = pair_axis(definition) + 2
+    for piece in definition.pieces:
+        for entry in entries(piece.expression, names):
+            if entry.indices[:width] != piece.at[:width]:
+                elsewhere.add(str(entry.base.label))
+    return names - elsewhere
+
+
+def pair_axis(definition: Definition) -> int:
+    """Where the two axes of a pair begin."""
+    ranges = definition.ranges
+    return next(i for i in range(len(ranges) - 1) if ranges[i] == ranges[i + 1] == "K")
+
+
+def lead_of(definition: Definition) -> tuple[Symbol, ...]:
+    """The indices before the pair."""
+    return definition.pieces[0].at[: pair_axis(definition)]
+
+
+def with_names(program: Program) -> Program:
+    """The program with roots, reciprocals and arguments of arcsines as definitions.
+
+    Slopes are short then: those of a root x = u^p are multiples of powers of x.
+    """
+    made = program.rewritten()
+    for definition in program.definitions:
+
+        def named(expression: Expr, at: tuple[Symbol, ...], like: Definition = definition) -> Expr:
+            flags: dict[str, Any] = {"paired": like.paired, "symmetric": like.symmetric}
+            if not expression.has(sympy.Pow, sympy.asin):
+                return expression
+            value = expression.func(*(named(part, at) for part in expression.args))
+            angle = isinstance(value, sympy.asin)
+            if angle and not isinstance(value.args[0], Indexed):
+                base = made.define("correlation", (at, value.args[0]), **flags)
+                value = sympy.asin(base[at])
+            root = isinstance(value, sympy.Pow) and not (value.exp.is_Integer and value.exp > 0)
+            if (angle or root) and free_indices(value) == set(at):
+                return made.define("angle" if angle else "root", (at, value), **flags)[at]
+            return value
+
+        pieces = []
+        for piece in definition.pieces:
+            alone = isinstance(piece.expression, sympy.Pow)
+            value = piece.expression if alone else named(piece.expression, piece.at)
+            pieces.append(Piece(piece.at, value))
+        made.definitions.append(replace(definition, pieces=tuple(pieces)))
+    return made
