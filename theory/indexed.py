@@ -115,7 +115,7 @@ class Definition:
     def name(self) -> str:
         return str(self.base.label)
 
-    def reads(self) -> frozenset[str]:
+    def reads(self) -> set[str]:
         """Names of the tensors that the definition uses."""
         return set().union(*(names_in(piece.expression) for piece in self.pieces))
 
