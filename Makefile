@@ -30,9 +30,11 @@ evidence: $(VENV)/installed-dev
 bench: $(VENV)/installed-dev
 	$(BIN)/python -m pytest tests/benchmarks --benchmark-only
 
-# Runs every notebook from the top and keeps what it shows.
+# Runs every notebook from the top and keeps what it shows; draws the README's picture again.
 notebooks: $(VENV)/installed-dev
 	$(BIN)/jupyter execute --inplace notebooks/*.ipynb
+	$(BIN)/macrodyn run meta-specialization
+	cp results/meta-specialization/trajectory.png notebooks/pictures/meta-specialization.png
 
 # The exact versions of what is installed now, for everybody.
 constraints: $(VENV)/installed-dev
