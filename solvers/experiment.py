@@ -169,6 +169,7 @@ class Experiment:
     def digest(self) -> str:
         """Hash of everything that decides the result: all but the title and the name."""
         full = schema.plain(self._document.model_dump(exclude={"title", "rule"}))
+        full["integrate"]["method"] = self.integrate.named_method
         full["rule"] = {"name": self.rule.name, **dataclasses.asdict(self.rule)}
         if self._rule_class is not registered().get(self.rule.name):
             full["rule"]["class"] = f"{self._rule_class.__module__}.{self._rule_class.__qualname__}"

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from solvers import notes, plateau, states, task_average
 from solvers.errors import ExperimentError
-from solvers.paths import WITH_JACOBIAN, Path, iterate, solve
+from solvers.paths import WITH_JACOBIAN, Path, compiled_path, iterate, solve
 from solvers.results import NumericalFailure, Status, Trajectory
 from solvers.starts import smallest_asymmetry, symmetric_start
 from theory.overlaps import Layout, field_covariance, is_physical
@@ -120,6 +120,11 @@ def _path(
     if compiled.discrete:
         return iterate(rate, start, round(settings.time), bounded)
     rtol, atol = _tolerances(settings, layout.unpack(start), warnings)
+    if settings.named_method is None and compiled.tier == "numba":
+        bound, time = states.DIVERGENCE, settings.time
+        path = compiled_path(compiled, parameters, start, time, bound, stored_pairs, rtol, atol)
+        if path is not None:
+            return path
     jacobian = compiled.bound("jacobian", parameters)
     return solve(rate, jacobian, start, settings.time, bounded, settings.method, rtol, atol)
 
@@ -131,7 +136,8 @@ def _tolerances(
 
     On a plateau nothing but the asymmetry moves. LSODA and BDF then take long steps of low order,
     in which it grows too fast as long as it is below their tolerance (the escape comes up to 10 %
-    too early); the steps of explicit methods are bounded by stability, and need a finer atol only.
+    too early), and so do compiled loops; the steps of scipy's explicit methods are bounded by the
+    spectrum, and need a finer atol only.
     """
     asymmetry = smallest_asymmetry(*start)
     if asymmetry is None:
@@ -168,8 +174,7 @@ def _assemble(
         times = np.append(times[times < path.end], path.end)
     with np.errstate(all="ignore"):
         y = path.at(times)
-        built_in = [compiled.observables(state, parameters) for state in y]
-        series = {name: np.array([values[name] for values in built_in]) for name in built_in[0]}
+        series = {"error": compiled.along("error", parameters)(y)}
         if experiment.evaluation is not None:
             series["evaluation_error"] = _evaluation(experiment, y)
         warnings += notes.on_noise(compiled, parameters, (y[0], y[len(y) // 2], y[-1]))
@@ -201,35 +206,33 @@ def _events(
 ) -> dict[str, Any]:
     """Plateaus, escape time and final speed, from the dense solution."""
 
-    def error(y: Array) -> float:
-        return compiled.error(y, parameters)
+    errors_at, gradient, flow = (
+        compiled.along(name, parameters) for name in ("error", "error_gradient", "flow")
+    )
 
-    def specialization(y: Array) -> float:
+    def specialization(y: Array) -> Array:
         Q, R, _ = layout.unpack(y)
-        value = states.specialization(*states.fields(Q, R, parameters, layout))
-        return np.nan if value is None else value
+        return states.specializations(*states.fields(Q, R, parameters, layout))
 
-    def speed(y: Array) -> float:
-        slope = compiled.error_gradient(y, parameters) @ compiled.rhs(y, parameters)
-        return abs(float(slope)) / error(y)
+    def speed(times: Array) -> Array:
+        y = path.at(times)
+        return np.abs((gradient(y) * flow(y)).sum(-1)) / errors_at(y)
 
     mesh = path.mesh
     y = path.at(mesh)
-    errors = np.array([error(state) for state in y])
-    specializations = np.array([specialization(state) for state in y])
+    errors, specialized = errors_at(y), specialization(y)
     count = plateau.resolved(errors, 0.0 if path.discrete else rtol)
-    seen = mesh[:count], errors[:count]
     if path.discrete:
-        plateaus = plateau.find_plateaus(*seen)
-        escape = plateau.escape_time(mesh, specializations, None)
-        steps = np.diff(np.log(seen[1][-2:])) / np.diff(seen[0][-2:])
+        plateaus = plateau.of_steps(mesh[:count], errors[:count])
+        escape = plateau.escape_time(mesh, specialized, None)
+        steps = np.diff(np.log(errors[:count][-2:])) / np.diff(mesh[:count][-2:])
         final = float(np.abs(steps).sum())
     else:
-        speed_at = lambda t: speed(path.at(t))  # noqa: E731
-        level_at = lambda t: error(path.at(t))  # noqa: E731
-        plateaus = plateau.find_plateaus(*seen, speed_at, level_at)
-        escape = plateau.escape_time(mesh, specializations, lambda t: specialization(path.at(t)))
-        final = speed_at(path.end)
+        speeds = plateau.estimated_speeds(mesh[:count], errors[:count])
+        level = lambda t: errors_at(path.at(t))  # noqa: E731
+        plateaus = plateau.find_plateaus(mesh[:count], speeds, speed, level)
+        escape = plateau.escape_time(mesh, specialized, lambda t: specialization(path.at(t)))
+        final = float(speed(mesh[-1:])[0])
     final = final if count == len(mesh) else 0.0
     return {"plateaus": plateaus, "escape_time": escape, "speed": final}
 
@@ -263,9 +266,8 @@ def _custom(
     if clash := sorted(reserved & set(functions)):
         raise ExperimentError(f"an observable cannot be called {clash[0]}: that name is taken")
     T = parameters["T"] if layout.blocks else parameters["T"][0]
-    rows = list(zip(Q, R, w, strict=True))
     return {
-        name: np.array([f(q, r, v, T) for q, r, v in rows], dtype=float)
+        name: np.array([f(q, r, v, T) for q, r, v in zip(Q, R, w, strict=True)], dtype=float)
         for name, f in functions.items()
     }
 
@@ -279,7 +281,7 @@ def _evaluation(experiment: Experiment, y: Array) -> Array:
         settings.pop("support")
     adapted = dataclasses.replace(rule, regime="gradient-flow", **settings)
     tested = experiment.replace(rule=adapted)
-    return np.array([tested.compiled.error(state, tested.parameters) for state in y])
+    return tested.compiled.along("error", tested.parameters)(y)
 
 
 def _on_start(experiment: Experiment, start: Array) -> list[str]:

@@ -1,17 +1,22 @@
-"""Solutions of a flow that can be asked at any time: integrated by scipy, or iterated exactly."""
+"""Solutions of a flow that can be asked at any time: by compiled loops, by scipy, or iterated."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.integrate import BDF, DOP853, LSODA, RK45, DenseOutput, OdeSolution, Radau
 
+from solvers.dormand_prince import follow
 from solvers.results import Status
 from theory.errors import DomainError
+
+if TYPE_CHECKING:
+    from theory.codegen import CompiledFlow
 
 Array = NDArray[np.float64]
 Rate = Callable[[Array], Array]
@@ -26,6 +31,8 @@ At the limit of stability, twice that, the error of what has decayed stays at th
 the interpolant between the steps is worse still. The tolerance of the steps is a tenth of rtol.
 """
 MOST_STEPS = 200_000
+MOST_COMPILED = 20_000
+"""A flow that takes compiled loops more steps than this is stiff, and better left to LSODA."""
 Solver = LSODA | DOP853 | RK45 | Radau | BDF
 MOST_NUMBERS = 20_000_000
 
@@ -157,9 +164,43 @@ def _dense(
         return nodes[:1], lambda times: np.broadcast_to(start, (*np.shape(times), len(start)))
     solution = OdeSolution(nodes, pieces)
     finer = {"DOP853": 8, "RK45": 2}.get(method, 1)
-    count = finer * len(pieces) + 1
-    mesh = np.interp(np.arange(count) / finer, np.arange(len(nodes)), nodes)
-    return mesh, lambda times: np.moveaxis(solution(times), 0, -1)
+    return _halved(nodes, finer), lambda times: np.moveaxis(solution(times), 0, -1)
+
+
+def compiled_path(
+    compiled: CompiledFlow,
+    parameters: Mapping[str, Any],
+    start: Array,
+    time: float,
+    bound: float,
+    bounded: int,
+    rtol: float,
+    atol: float,
+) -> Path | None:
+    """The solution by Dormand and Prince's method in compiled loops; None where it got stuck.
+
+    The flow has diverged when one of the first ``bounded`` entries of y exceeds ``bound``.
+    """
+    with np.errstate(all="ignore"):
+        try:
+            steps = follow(
+                compiled, parameters, start, time, rtol=rtol, atol=atol, bound=bound,
+                bounded=bounded, most=MOST_COMPILED,
+            )  # fmt: skip
+        except KeyboardInterrupt:
+            return None
+    if not (steps.finished or steps.passed) or not len(steps.fifth):
+        return None
+    status = Status.diverged if steps.passed else Status.success
+    message = "" if steps.finished else explain(status, float(steps.time[-1]), time)
+    counts = {"rhs": steps.evaluations, "jacobian": 0, "steps": len(steps.fifth)}
+    return Path(_halved(steps.time, 2), steps.at, status, message, counts)
+
+
+def _halved(nodes: Array, finer: int) -> Array:
+    """The nodes, with each interval divided into ``finer``."""
+    count = finer * (len(nodes) - 1) + 1
+    return np.interp(np.arange(count) / finer, np.arange(len(nodes)), nodes)
 
 
 def iterate(increment: Rate, start: Array, steps: int, bounded: Callable[[Array], bool]) -> Path:

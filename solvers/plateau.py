@@ -11,17 +11,16 @@ The escape time is the first at which the specialization exceeds 0.3.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.interpolate import CubicSpline
-from scipy.optimize import minimize_scalar, root_scalar
 
 from solvers.results import Plateau
 
 Array = NDArray[np.float64]
-Signal = Callable[[float], float]
+Signal = Callable[[Array], Array]
+"""Values (n,) at times (n,)."""
 Shape = tuple[int, int, int]
 """First and last mesh index of a plateau, and that of the maximum that follows it."""
 
@@ -31,6 +30,8 @@ ESCAPED = 0.3
 """The specialization above which the escape has happened."""
 HUMP = 1.02
 """The least ratio of a maximum of the speed to the minimum beside it."""
+TRIED = 33
+"""Extrema and crossings are looked for at so many times between two."""
 RESOLVED = 1e-13
 """An error below this share of the largest one is rounding, and has no speed."""
 
@@ -45,24 +46,45 @@ def resolved(errors: Array, rtol: float = 0.0) -> int:
     return int(lost[0]) if lost.size else len(errors)
 
 
-def find_plateaus(
-    times: Array, errors: Array, speed: Signal | None = None, level: Signal | None = None
-) -> tuple[Plateau, ...]:
+def estimated_speeds(times: Array, errors: Array) -> Array:
+    """The speeds (n,) that the errors (n,) at some times have, to a few per cent."""
+    if len(times) < 2:
+        return np.zeros(len(times))
+    return np.abs(CubicSpline(times, np.log(errors))(times, 1))
+
+
+def find_plateaus(times: Array, speeds: Array, speed: Signal, level: Signal) -> tuple[Plateau, ...]:
     """All plateaus on a path, in order.
 
-    ``times`` (n,) is a mesh that resolves the path, ``errors`` (n,) ε on it; ``speed`` and
-    ``level`` give v and ε at any time, to which the ends are then solved. Without them (discrete
-    time) the speed is that from one mesh time to the next and the ends are mesh times. All errors
-    must be above rounding (``resolved``).
+    ``times`` (n,) is a mesh that resolves the path, ``speeds`` (n,) are those on it, which tell
+    where to look; ``speed`` and ``level`` give v and ε at any times, to which the ends are solved.
+    All errors must be above rounding (``resolved``).
     """
-    if len(times) < 4:
+
+    def solved(low: int, shape: Shape) -> Plateau | None:
+        return _solved(times, speeds, speed, level, low, shape[-1])
+
+    return _found(times, speeds, 0.5, solved)
+
+
+def of_steps(steps: Array, errors: Array) -> tuple[Plateau, ...]:
+    """All plateaus in discrete time: the speed is that to the next step, and the ends are steps."""
+    if len(steps) < 2:
         return ()
-    if speed is None:
-        speeds = np.abs(np.diff(np.log(errors)) / np.diff(times))
-        times, errors = times[:-1], errors[:-1]
-    else:
-        speeds = np.abs(CubicSpline(times, np.log(errors))(times, 1))
-    shortest = 1.0 if speed is None else 0.5
+    speeds = np.abs(np.diff(np.log(errors)) / np.diff(steps))
+
+    def solved(low: int, shape: Shape) -> Plateau | None:
+        return Plateau(float(steps[shape[0]]), float(steps[shape[1]]), float(errors[low]))
+
+    return _found(steps[:-1], speeds, 1.0, solved)
+
+
+def _found(
+    times: Array, speeds: Array, shortest: float, solved: Callable[[int, Shape], Plateau | None]
+) -> tuple[Plateau, ...]:
+    """The plateaus that the speeds on the mesh suggest, as ``solved`` makes them of shapes."""
+    if len(times) < 3:
+        return ()
     valleys = _valleys(speeds)
     lowest: dict[Shape, tuple[int, list[Shape]]] = {}
     for low in sorted((low for low, _ in valleys), key=lambda i: -speeds[i]):
@@ -70,16 +92,11 @@ def find_plateaus(
         shapes = [_shape(times, speeds, low, peak, shortest) for peak in peaks]
         if possible := [shape for shape in shapes if shape is not None]:
             lowest[possible[0]] = low, possible
-    found = set()
+    found: set[Plateau | None] = set()
     for low, possible in lowest.values():
-        for start, end, peak in possible:
-            plateau = Plateau(float(times[start]), float(times[end]), float(errors[low]))
-            if speed is not None and level is not None:
-                plateau = _solved(times, speeds, speed, level, low, peak)
-            if plateau is not None:
-                found.add(plateau)
-                break
-    return tuple(sorted(found, key=lambda plateau: plateau.start))
+        made = (solved(low, shape) for shape in possible)
+        found.add(next((plateau for plateau in made if plateau is not None), None))
+    return tuple(sorted(filter(None, found), key=lambda plateau: plateau.start))
 
 
 def _records(speeds: Array, peaks: list[int]) -> list[int]:
@@ -124,25 +141,35 @@ def _solved(
 ) -> Plateau | None:
     top = _extremum(speed, times, peak, sign=-1.0)
     bottom = _extremum(speed, times, low, sign=1.0)
-    threshold = speed(top) / DEPTH
-    if not speed(bottom) < threshold:
+    highest, lowest = speed(np.array([top, bottom])).tolist()
+    threshold = highest / DEPTH
+    if not lowest < threshold:
         return None
     start = _crossing(speed, threshold, times, speeds, low, bottom, step=-1)
     end = _crossing(speed, threshold, times, speeds, low, bottom, step=1)
     if end - start <= 1 / (DEPTH * threshold):
         return None
-    return Plateau(start, end, level(bottom))
+    return Plateau(start, end, float(level(np.array([bottom]))[0]))
 
 
 def _extremum(speed: Signal, times: Array, node: int, sign: float) -> float:
     """The time of the minimum (sign 1) or maximum (−1) of the speed next to a node of the mesh."""
-    at = float(times[node])
-    left, right = float(times[max(node - 1, 0)]), float(times[min(node + 1, len(times) - 1)])
-    width = {"xatol": 1e-5 * (right - left)}
-    best: Any = minimize_scalar(
-        lambda t: sign * speed(t), bounds=(left, right), method="bounded", options=width
-    )
-    return min((at, float(best.x)), key=lambda t: sign * speed(t))
+    t, v, best = times[max(node - 1, 0) : node + 2], np.empty(0), times[node]
+    for _ in range(2):
+        t = np.unique(np.append(np.linspace(t[0], t[-1], TRIED), best))
+        v = sign * speed(t)
+        i = int(v.argmin())
+        t, v, best = t[max(i - 1, 0) : i + 2], v[max(i - 1, 0) : i + 2], t[i]
+    return _vertex(t, v) if len(t) == 3 else float(best)
+
+
+def _vertex(t: Array, v: Array) -> float:
+    """The lowest point of the parabola through three points, the middle one of which is lowest."""
+    left, right = (v[0] - v[1]) / (t[1] - t[0]), (v[2] - v[1]) / (t[2] - t[1])
+    if not left + right > 0:
+        return float(t[1])
+    moved = (left * (t[2] - t[1]) - right * (t[1] - t[0])) / 2 / (left + right)
+    return float(min(max(t[1] + moved, t[0]), t[2]))
 
 
 def _crossing(
@@ -152,20 +179,37 @@ def _crossing(
 
     The mesh speeds, good to a few per cent, tell where to look; the start of the path if nowhere.
     """
-    excess = lambda t: speed(t) - threshold  # noqa: E731
-    below, node = inside, low + step
-    while 0 <= node < len(times):
-        at = float(times[node])
-        if (at - inside) * step > 0:
-            if speeds[node] > 0.5 * threshold and excess(at) >= 0:
-                return _root(excess, below if excess(below) < 0 else inside, at)
-            below = at
-        node += step
+    nodes = np.arange(low, len(times) if step > 0 else -1, step)
+    nodes = nodes[(times[nodes] - inside) * step > 0]
+    likely = np.flatnonzero(speeds[nodes] > 0.5 * threshold)
+    for some in (likely[i : i + 4] for i in range(0, len(likely), 4)):
+        above = some[speed(times[nodes[some]]) >= threshold]
+        if len(above):
+            first = above[0]
+            before = float(times[nodes[first - 1]]) if first > 0 else inside
+            excess = lambda t: np.log(speed(t) / threshold)  # noqa: E731
+            return _root(excess, before, float(times[nodes[first]]))
     return float(times[0] if step < 0 else times[-1])
 
 
-def _root(signal: Signal, a: float, b: float) -> float:
-    return float(root_scalar(signal, bracket=(min(a, b), max(a, b)), method="brentq").root)
+def _root(signal: Signal, below: float, above: float) -> float:
+    """Where a signal that is negative on one side and not on the other first changes its sign."""
+    t = np.linspace(below, above, TRIED)
+    v = signal(t)
+    i = max(int(np.argmax(v >= 0)), 1)
+    near = slice(max(i - 4, 0), i + 4)
+    root = _inverse(v[near], t[near])
+    low, high = sorted((float(t[i - 1]), float(t[i])))
+    return min(max(root, low), high) if np.isfinite(root) else float(t[i])
+
+
+def _inverse(v: Array, t: Array) -> float:
+    """The time t at which v vanishes, by the polynomial t(v) through all points (Neville)."""
+    t = t.copy()
+    with np.errstate(all="ignore"):
+        for k in range(1, len(t)):
+            t[:-k] = (v[k:] * t[: len(t) - k] - v[:-k] * t[1 : len(t) - k + 1]) / (v[k:] - v[:-k])
+    return float(t[0])
 
 
 def escape_time(
@@ -174,7 +218,7 @@ def escape_time(
     """The first time at which the specialization exceeds 0.3; None if it never does.
 
     ``specializations`` are those on the mesh ``times``, NaN where undefined; ``specialization``
-    gives it at any time between, or is None for discrete time.
+    gives it at any times between, or is None for discrete time.
     """
     above = specializations > ESCAPED
     if not above.any():

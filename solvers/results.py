@@ -101,9 +101,8 @@ class Trajectory:
     @cached_property
     def specializations(self) -> Array:
         """The specialization at each stored time, (n,); NaN where a norm vanishes."""
-        Q, R, T = states.fields(self.Q, self.R, self.experiment.parameters, self.layout)
-        values = (states.specialization(q, r, T) for q, r in zip(Q, R, strict=True))
-        return np.array([np.nan if value is None else value for value in values])
+        fields = states.fields(self.Q, self.R, self.experiment.parameters, self.layout)
+        return states.specializations(*fields)
 
     @property
     def specialization(self) -> float | None:

@@ -157,7 +157,11 @@ class Initial(Section):
 
 
 class Integrate(Section):
-    """How the flow is integrated, and when it is stored."""
+    """How the flow is integrated, and when it is stored.
+
+    Without a method of the user's choice, flows that run as compiled loops are integrated by those
+    of Dormand and Prince's method, unless they turn out stiff; all others by LSODA.
+    """
 
     time: Positive
     method: Annotated[str, _choice("LSODA", "DOP853", "RK45", "Radau", "BDF")] = "LSODA"
@@ -166,6 +170,11 @@ class Integrate(Section):
     points: Annotated[int, _limited(minimum=2, integer=True)] = 400
     spacing: Annotated[Literal["linear", "log"], _choice("linear", "log")] = "linear"
     backend: Annotated[str, _choice("auto", "numpy", "numba")] = "auto"
+
+    @property
+    def named_method(self) -> str | None:
+        """The method if the user named one."""
+        return self.method if "method" in self.model_fields_set else None
 
 
 class Simulate(Section):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import permutations
 from typing import Any
 
 import numpy as np
@@ -23,6 +25,8 @@ LABELS = (
     "specialized",
 )
 """All labels a state may have, in the order in which they are tried."""
+MOST_TRIED = 24
+"""Up to so many assignments of units are all tried, for many states at once."""
 
 
 def fields(
@@ -47,22 +51,42 @@ def cosines(Q: Array, R: Array, T: Array) -> Array:
     return R / norm
 
 
-def specialization(Q: Array, R: Array, T: Array) -> float | None:
-    """How far each learner unit is aligned with a teacher unit of its own; None if a norm vanishes.
+def specializations(Q: Array, R: Array, T: Array) -> Array:
+    """How far each learner unit is aligned with a teacher unit of its own: (…), NaN if undefined.
 
     min(K, M) learner units are assigned to distinct teacher units so that Σ|ρ| is largest: the mean
     of |ρ| over the assigned pairs minus its mean over the other entries of the assigned rows
-    (0 if there are none). Q (K, K), R (K, M), T (M, M) are those of the local fields.
+    (0 if there are none). Q (…, K, K), R (…, K, M), T (M, M) are those of the local fields; a norm
+    that vanishes leaves it undefined.
     """
     alignment = np.abs(cosines(Q, R, T))
-    if not np.isfinite(alignment).all():
-        return None
-    rows, columns = linear_sum_assignment(alignment, maximize=True)
-    own, others = alignment[rows, columns], alignment.shape[1] - 1
-    if not others:
-        return float(own.mean())
-    rest = (alignment[rows].sum() - own.sum()) / (len(rows) * others)
-    return float(own.mean() - rest)
+    rows, columns = _assignments(alignment)
+    own = np.take_along_axis(alignment, rows[..., None], -2)
+    paired = np.take_along_axis(own, columns[..., None], -1)[..., 0].sum(-1)
+    count, others = rows.shape[-1], alignment.shape[-1] - 1
+    rest = (own.sum((-2, -1)) - paired) / max(count * others, 1)
+    return paired / count - rest if others else paired / count
+
+
+def _assignments(alignment: Array) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Rows and columns (…, min(K, M)) of the assignment with the largest sum; few are all tried."""
+    *lead, K, M = alignment.shape
+    few, many = min(K, M), max(K, M)
+    if math.perm(many, few) <= MOST_TRIED:
+        chosen, fixed = np.array(list(permutations(range(many), few))), np.arange(few)
+        rows, columns = np.broadcast_arrays(*((fixed, chosen) if K <= M else (chosen, fixed)))
+        best = alignment[..., rows, columns].sum(-1).argmax(-1)
+        return rows[best], columns[best]
+    flat = np.nan_to_num(alignment.reshape(-1, K, M))
+    found = np.array([linear_sum_assignment(one, maximize=True) for one in flat])
+    found = found.reshape(*lead, 2, few)
+    return found[..., 0, :], found[..., 1, :]
+
+
+def specialization(Q: Array, R: Array, T: Array) -> float | None:
+    """``specializations`` of one state; None if a norm vanishes."""
+    value = float(specializations(Q, R, T))
+    return None if math.isnan(value) else value
 
 
 def label(Q: Array, R: Array, T: Array, change: float = 0.0) -> str:

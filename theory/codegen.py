@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from theory import finite_support, machine
 from theory.activations import Activation, linear
 from theory.bound import Bound, bind, places
-from theory.flow import NoTheoryError, Structure
+from theory.flow import NoTheoryError, Structure, symbolic
 from theory.kinks import has_kinks
-from theory.native import UnsupportedError, literals, parse
+from theory.native import UnsupportedError, literals
 from theory.overlaps import Layout, field_covariance
 from theory.rules.base import Rule
 from theory.sources import cache_folder, source_of
@@ -154,27 +154,41 @@ class CompiledFlow:
         known = places(self._layout, self._loops(name)[1], parameters, self._given)
         return Bound(bind(kernel, packed, n, shape), packed, known, self._given)
 
-    def solver(self, text: str, settings: int) -> Callable[..., Array]:
-        """A compiled function f(y, settings, parameters) from ``text``, which calls the flow.
+    def along(self, name: str, parameters: Parameters) -> Callable[[Array], Array]:
+        """``bound`` for many states at once: (n, size) to (n, …)."""
+        if self.tier == "numpy":
+            one = self.bound(name, parameters)
+            return lambda y: np.array([one(state) for state in y])
+        kernel, packed = self.kernel(name, parameters)
+        work, size = np.empty(max(kernel.work, 1)), self.layout.size
+        shape = {"jacobian": (size, size), "error": ()}.get(name, (size,))
+        kept, rows = (packed.ctypes.data, work.ctypes.data), kernel.rows
 
-        ``text`` is Python in the subset of theory.native; it fills the size of y and 3 entries.
+        def call(y: Array, _: Any = (packed, work)) -> Array:  # what is pointed to stays alive
+            y, out = np.ascontiguousarray(y, dtype=float), np.empty((len(y), *shape))
+            rows(y.ctypes.data, *kept, out.ctypes.data, len(y))
+            return out
+
+        return call
+
+    def solver(self, function: str, text: str, settings: int) -> Callable[..., None]:
+        """A compiled function f(y, settings, parameters, out) from ``text``, which calls the flow.
+
+        ``text`` is Python in the subset of theory.native; it fills ``out``, a contiguous array.
         """
-        function = next(iter(parse(text)))
-        n, loaded, given = self.layout.size, None, None
-        state, out, work = np.empty(n), np.empty(n + 3), np.empty(1)
-        packed = np.empty(1)
+        loaded, packed, work, given = None, np.empty(0), np.empty(1), None
 
-        def call(y: Array, numbers: Sequence[float], parameters: Parameters) -> Array:
-            nonlocal loaded, given, packed, work
+        def call(y: Array, numbers: Sequence[float], parameters: Parameters, out: Array) -> None:
+            nonlocal loaded, packed, work, given
             if given is not parameters or loaded is None:
                 rest = self.kernel("flow", parameters)[1]
                 if loaded is None or len(packed) != settings + len(rest):
                     loaded = self._solver(text, function, settings, parameters, len(rest))
                     work = np.empty(max(loaded.work, 1))
                 packed, given = np.concatenate([np.zeros(settings), rest]), parameters
-            packed[:settings], state[:] = numbers, y
+            packed[:settings] = numbers
+            state = np.ascontiguousarray(y, dtype=float)
             loaded.function(*(a.ctypes.data for a in (state, packed, work, out)))
-            return out.copy()
 
         return call
 
@@ -183,11 +197,15 @@ class CompiledFlow:
     ) -> machine.Kernel:
         source, shapes = self._loops("flow")
         values = [np.asarray(self._given(a, parameters), float) for a in shapes]
-        sizes = {**self._sizes(shapes, values), "n": self.layout.size, "settings_": settings,
-                 "parameters_": length}  # fmt: skip
-        more = {"settings": ("settings_",), "parameters": ("parameters_",)}
-        joined = f"{source}\n\n{text}\n\nSHAPES = {shapes | more!r}\n"
-        return machine.kernel(joined, name, tuple(sorted(sizes.items())), cache_folder())
+        key = f"{name}:{settings}", tuple(value.shape for value in values)
+        if key not in self._kernels:
+            sizes = {**self._sizes(shapes, values), "n": self.layout.size, "settings_": settings,
+                     "parameters_": length}  # fmt: skip
+            more = {"settings": ("settings_",), "parameters": ("parameters_",)}
+            joined = f"{source}\n\n{text}\n\nSHAPES = {shapes | more!r}\n"
+            whole = tuple(sorted(sizes.items()))
+            self._kernels[key] = machine.kernel(joined, name, whole, cache_folder())
+        return self._kernels[key]
 
     @cached_property
     def _texts(self) -> dict[str, tuple[str, dict[str, str]]]:
@@ -355,6 +373,10 @@ def finite_step(rule: Rule, parameters: Parameters) -> finite_support.Step:
     )  # fmt: skip
 
 
+_shared = lru_cache(maxsize=128)(CompiledFlow)
+"""A flow is made once for all rules that differ in their rates alone."""
+
+
 def compile_flow(
     rule: Rule, layout: Layout, activation: Activation, *, heads: bool = False,
     backend: str = "numpy",
@@ -367,4 +389,4 @@ def compile_flow(
         raise NoTheoryError(f"rule {rule.name!r} has a theory for linear networks alone: "
                             "set model.activation = linear")  # fmt: skip
     structure = Structure(blocks=layout.blocks is not None, heads=heads)
-    return CompiledFlow(rule, structure, activation, layout, backend)
+    return _shared(symbolic(rule), structure, activation, layout, backend)

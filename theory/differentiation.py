@@ -101,7 +101,7 @@ def pull_back(
                     slope = factor * slope_of(piece.expression, entry)
                     target = str(entry.base.label)
                     due.setdefault(target, []).append(Piece(entry.indices, bar(piece.at) * slope))
-    for name in wanted & set(due):
+    for name in sorted(wanted & set(due)):
         adjoints[name] = program.define(
             f"{name}_{suffix}",
             *((p.at, p.expression) for p in due[name]),

@@ -98,10 +98,37 @@ def module_of(text: str, sizes: Mapping[str, int]) -> tuple[str, int]:
         body = "\n  ".join([*lines, f"call void @{name}({', '.join(given)})", "ret void"])
         pointers = "ptr %state, ptr %p, ptr %work, ptr %out"
         parts.append(f"define void @{name}_({pointers}) {{\n  {body}\n}}")
+        parts.append(_for_each_row(name, sizes))
         longest = max(longest, emitter.work)
     if "@arcsin(" in "".join(parts):
         parts.append(_arcsine())
     return "\n".join(parts), longest
+
+
+def size_of_result(name: str, size: int) -> int:
+    """How many numbers a generated function returns for a state of that size."""
+    return {"error": 1, "jacobian": size * size}.get(name, size)
+
+
+def _for_each_row(name: str, sizes: Mapping[str, int]) -> str:
+    """LLVM's text for f(states, p, work, outs, number): f at each of so many states in a row."""
+    size = sizes.get("Y", 0)
+    return f"""define void @{name}_rows(ptr %states, ptr %p, ptr %work, ptr %outs, i64 %number) {{
+entry:
+  br label %row
+row:
+  %i = phi i64 [ 0, %entry ], [ %next, %row ]
+  %y = mul nsw i64 %i, {size}
+  %o = mul nsw i64 %i, {size_of_result(name, size)}
+  %state = getelementptr double, ptr %states, i64 %y
+  %out = getelementptr double, ptr %outs, i64 %o
+  call void @{name}_(ptr %state, ptr %p, ptr %work, ptr %out)
+  %next = add nuw nsw i64 %i, 1
+  %more = icmp slt i64 %next, %number
+  br i1 %more, label %row, label %done
+done:
+  ret void
+}}"""
 
 
 def length(shape: tuple[str, ...], sizes: Mapping[str, int]) -> int:
@@ -138,9 +165,10 @@ def link(code: bytes) -> Any:
 
 @dataclass(frozen=True)
 class Kernel:
-    """A compiled function of (state, p, work, out), by addresses."""
+    """A compiled function of (state, p, work, out), by addresses; ``rows`` takes many states."""
 
     function: Any
+    rows: Any
     address: int
     shapes: Mapping[str, tuple[str, ...]]
     work: int
@@ -156,8 +184,11 @@ def kernel(text: str, name: str, sizes: tuple[tuple[str, int], ...], folder: Pat
     module, work = module_of(text, dict(sizes))
     engine = link(_cached(module, folder))
     address = engine.get_function_address(f"{name}_")
-    function = ctypes.PYFUNCTYPE(None, *[ctypes.c_void_p] * 4)(address)
-    return Kernel(function, address, literals(text)["SHAPES"], work, engine)
+    pointers = [ctypes.c_void_p] * 4
+    function = ctypes.PYFUNCTYPE(None, *pointers)(address)
+    many = engine.get_function_address(f"{name}_rows")
+    rows = ctypes.PYFUNCTYPE(None, *pointers, ctypes.c_int64)(many)
+    return Kernel(function, rows, address, literals(text)["SHAPES"], work, engine)
 
 
 def _cached(module: str, folder: Path) -> bytes:

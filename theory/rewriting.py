@@ -73,9 +73,8 @@ def hoisted(program: Program) -> Program:
         for piece in definition.pieces:
             whole = free_indices(piece.expression) | set(piece.at)
             roots = {}
-            for power in sorted(
-                piece.expression.atoms(sympy.Pow), key=sympy.count_ops, reverse=True
-            ):
+            powers = sorted(piece.expression.atoms(sympy.Pow), key=sympy.default_sort_key)
+            for power in sorted(powers, key=sympy.count_ops, reverse=True):
                 own = free_indices(power)
                 cheap = power.exp.is_Integer and power.exp > 0
                 if cheap or not own or not own < whole or any(r.has(power) for r in roots):

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from solvers import Experiment, integrate
-from solvers.ensembles import dormand_prince, ensemble
+from solvers.dormand_prince import HEADER, Steps, dormand_prince
+from solvers.ensembles import ensemble
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +52,15 @@ def test_the_method_solves_a_rotation(rtol: float) -> None:
     def rate(y: np.ndarray, parameters: np.ndarray, work: np.ndarray, out: np.ndarray) -> None:
         out[:] = [y[1], -y[0]]
 
-    out, settings = np.empty(5), np.array([10.0, rtol, rtol, 1e-3, 1e5, 1e6])
-    dormand_prince(2, rate, np.array([1.0, 0.0]), settings, np.empty(0), np.empty(0), out)
-    assert out[2] == 10.0
-    np.testing.assert_allclose(out[:2], [np.cos(10), -np.sin(10)], rtol=0, atol=100 * rtol)
+    room = 2000
+    settings = np.array([0.0, 10.0, rtol, rtol, 1e-3, 1e5, 1e6, 2, room])
+    out, nothing = np.empty(4 + HEADER + 7 * room), np.empty(0)
+    dormand_prince(2, rate, np.array([1.0, 0.0]), settings, nothing, nothing, out)
+    y, slope, now, rows = out[:2], out[2:4], out[4], int(out[9])
+    assert now == 10.0
+    np.testing.assert_allclose(y, [np.cos(10), -np.sin(10)], rtol=0, atol=100 * rtol)
+    table = out[4 + HEADER :].reshape(room, 7)[:rows]
+    times = np.append(table[:, 0], now)
+    states, rates = np.vstack([table[:, 1:3], y]), np.vstack([table[:, 3:5], slope])
+    between = Steps(times, states, rates, table[:, 5:], True, False, 0).at(t := np.linspace(0, 10))
+    np.testing.assert_allclose(between.T, [np.cos(t), -np.sin(t)], rtol=0, atol=1000 * rtol)

@@ -86,6 +86,31 @@ def test_every_method_follows_the_same_path(method, finer):
     assert t.evaluations["rhs"] > t.evaluations["steps"] > 10
 
 
+def test_a_method_is_used_if_it_is_named(finer):
+    """Without one, compiled loops take explicit steps, at no more than 10 x rtol."""
+    left, named = committee(), committee(**{"integrate.method": "LSODA"})
+    assert left.digest != named.digest
+    free, lsoda = integrate(left), integrate(named)
+    assert 6 * free.evaluations["steps"] < free.evaluations["rhs"] < 8 * free.evaluations["steps"]
+    assert lsoda.evaluations["rhs"] < 3 * lsoda.evaluations["steps"]
+    np.testing.assert_allclose(LAYOUT.pack(free.Q, free.R, free.w), finer(free.time).T, atol=1e-7)
+
+
+def test_a_stiff_flow_is_left_to_lsoda():
+    t = integrate(committee(**{"integrate.time": 1e5}))
+    assert t.status is Status.success
+    assert t.evaluations["steps"] < paths.MOST_COMPILED / 10
+    assert t.escape_time == pytest.approx(integrate(committee()).escape_time, rel=1e-5)
+
+
+def test_the_end_of_a_long_run_is_the_fixed_point():
+    """Half of what stability allows: what has decayed does not stay at the tolerance."""
+    t = integrate(committee(**{"integrate.time": 1500.0}))
+    assert t.evaluations["jacobian"] == 0
+    assert abs(t.error[-1]) < 1e-15
+    assert t.label == "specialized"
+
+
 @pytest.mark.parametrize("atol", [1e-12, 1e-6])
 def test_escape_from_an_asymmetry_of_1e_9(atol):
     R = np.full((2, 2), 0.01)
@@ -233,7 +258,8 @@ def test_divergence(regime, rate):
 
 def test_loss_of_physicality():
     """A flow that lets R grow without Q: R_11² > Q_11 T_11 from time 0.5 on."""
-    e = committee(**{"integrate.points": 301, "integrate.time": 3.0})
+    arrays = {"integrate.backend": "numpy"}
+    e = committee(**arrays, **{"integrate.points": 301, "integrate.time": 3.0})
     compiled = copy(e.compiled)
     outward = LAYOUT.pack(np.zeros((2, 2)), np.diag([1.0, 0.0]), np.zeros(2))
     made = {"flow": lambda y: outward, "jacobian": lambda y: np.zeros((9, 9))}
