@@ -198,8 +198,24 @@ def rule_fits(rule: Rule, document: schema.Document, tasks: TaskDistribution) ->
             f"integrate.time counts steps in regime 'population': a whole number, not {time:g}"
         )
     if document.evaluate is not None:
-        for key in schema.Evaluate.model_fields:
-            evaluation(rule, key, getattr(document.evaluate, key))
+        _evaluation_fits(rule, document.evaluate)
+
+
+def _evaluation_fits(rule: Rule, table: schema.Evaluate) -> None:
+    """What an extensive support leaves to say of the adaptation at test time."""
+    keys = schema.Evaluate.model_fields
+    values = {key: evaluation(rule, key, getattr(table, key)) for key in keys}
+    ratio = getattr(rule, "support_ratio", None)
+    if ratio is not None and table.support not in (None, math.inf):
+        raise ExperimentError(
+            f"evaluate.support is not used by rule {rule.name!r} with rule.support_ratio, which "
+            "adapts J by O(1) on P = ρN examples; remove it"
+        )
+    if ratio not in (None, math.inf) and values["inner_steps"] > 1:
+        raise ExperimentError(
+            "evaluate.inner_steps: several steps on one support of finite ratio do not close; set "
+            "it to 1, or rule.support_ratio = inf"
+        )
 
 
 def evaluation(rule: Rule, key: str, value: float | None) -> float:

@@ -125,6 +125,11 @@ class Averages:
         return self._tables[a, b]
 
     @property
+    def error(self) -> Array:
+        """ε (…,)."""
+        return 0.5 * np.einsum("...c,...cd,...d->...", self.s, self.moment(0, 0), self.s)
+
+    @property
     def pull_of_head(self) -> Array:
         """e_k = ∂ε/∂w_k = −Σ_c s_c E[g_k g_c], with s = (−w, u)."""
         return -(self.moment(0, 0)[..., : self.K, :] @ self.s[..., None])[..., 0]

@@ -193,10 +193,15 @@ class Experiment:
         Raises:
             ExperimentError: there is no theory for this combination.
         """
-        from theory.flow import NoTheoryError, Structure, derive
+        from theory.activations import linear
+        from theory.errors import NoTheoryError
+        from theory.flow import Structure, derive
         from theory.printing import PrintedFlow
 
-        structure = Structure(blocks=bool(self.layout.blocks), heads=self.tasks.heads is not None)
+        structure = Structure(
+            blocks=bool(self.layout.blocks), heads=self.tasks.heads is not None,
+            linear=self.activation == linear,
+        )  # fmt: skip
         try:
             return PrintedFlow.of(derive(self.rule, structure), self.activation)
         except NoTheoryError as error:
@@ -210,8 +215,7 @@ class Experiment:
             ExperimentError: there is no theory for this combination, or not with this backend.
         """
         from theory.codegen import compile_flow
-        from theory.errors import NoClosedFormError
-        from theory.flow import NoTheoryError
+        from theory.errors import NoClosedFormError, NoTheoryError
         from theory.native import UnsupportedError
 
         heads, backend = self.tasks.heads is not None, self.integrate.backend

@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 
 from solvers import notes, plateau, states, task_average
 from solvers.errors import ExperimentError
+from solvers.evaluation import evaluation_error
 from solvers.paths import WITH_JACOBIAN, Path, compiled_path, iterate, solve
 from solvers.results import NumericalFailure, Status, Trajectory
 from solvers.starts import smallest_asymmetry, symmetric_start
 from theory.overlaps import Layout, field_covariance, is_physical
-from theory.rules import Anil
 
 if TYPE_CHECKING:
     from solvers.experiment import Experiment
@@ -176,7 +176,8 @@ def _assemble(
         y = path.at(times)
         series = {"error": compiled.along("error", parameters)(y)}
         if experiment.evaluation is not None:
-            series["evaluation_error"] = _evaluation(experiment, y)
+            series["evaluation_error"], doubts = evaluation_error(experiment, y)
+            warnings += doubts
         warnings += notes.on_noise(compiled, parameters, (y[0], y[len(y) // 2], y[-1]))
         found = _events(compiled, parameters, path, layout, settings.rtol)
     Q, R, w = layout.unpack(y)
@@ -270,18 +271,6 @@ def _custom(
         name: np.array([f(q, r, v, T) for q, r, v in zip(Q, R, w, strict=True)], dtype=float)
         for name, f in functions.items()
     }
-
-
-def _evaluation(experiment: Experiment, y: Array) -> Array:
-    """ε after the adaptation that [evaluate] describes, at each state: (n,)."""
-    settings, rule = dict(experiment.evaluation or {}), experiment.rule
-    if not hasattr(rule, "inner_rate"):
-        rule = Anil(outer_rate=rule.outer_rate, inner_rate=settings["inner_rate"])
-    if getattr(rule, "support_ratio", None) is not None:
-        settings.pop("support")
-    adapted = dataclasses.replace(rule, regime="gradient-flow", **settings)
-    tested = experiment.replace(rule=adapted)
-    return tested.compiled.along("error", tested.parameters)(y)
 
 
 def _on_start(experiment: Experiment, start: Array) -> list[str]:

@@ -91,7 +91,7 @@ class MicroscopicRates:
         Shapes (L, K, K), (L, K, M), (K,); in the population regime these are not the increments.
         """
         rule = experiment.rule
-        Q, R, _ = _overlaps(experiment, y)
+        Q, R, _ = overlaps(experiment, y)
         eta, decay = rule.outer_rate, rule.outer_rate * rule.weight_decay
         noise = eta**2 if rule.regime == "streaming" else 0.0
         return {
@@ -123,7 +123,7 @@ def microscopic_rates(
     tallies = {name: Tally() for name in ("R", "Q", "S", "w", "error")}
     left = samples
     while left:
-        size = min(left, max(1, CHUNK // _examples(rule)))
+        size = min(left, max(1, CHUNK // examples_of(rule)))
         left -= size
         for name, values in _one_step(experiment, y, moments, size, rng, K).items():
             tallies[name].add(values)
@@ -140,12 +140,13 @@ def support_size(rule: Any, finite_ratio: float = np.inf) -> float:
     return rule.support
 
 
-def _examples(rule: Any) -> int:
+def examples_of(rule: Any) -> int:
+    """How many examples one task of a step holds."""
     P = support_size(rule)
     return int(rule.query) + (int(P) if np.isfinite(P) else 0)
 
 
-def _overlaps(experiment: Experiment, y: Array | None) -> tuple[Array, Array, Array]:
+def overlaps(experiment: Experiment, y: Array | None) -> tuple[Array, Array, Array]:
     """Q (L, K, K), R (L, K, M), w (K,)."""
     Q, R, w = experiment.layout.unpack(experiment.initial_state() if y is None else y)
     return (Q, R, w) if experiment.layout.blocks else (Q[None], R[None], w)
@@ -157,9 +158,9 @@ def sampled_task(
 ) -> tuple[FieldNetwork, Array]:  # fmt: skip
     """``size`` tasks with fresh fields on their examples, and the bare teacher's fields."""
     rule, tasks, values = experiment.rule, experiment.tasks, experiment.parameters
-    Q, R, w = _overlaps(experiment, y)
+    Q, R, w = overlaps(experiment, y)
     K, M = R.shape[-2:]
-    E, P = _examples(rule), support_size(rule)
+    E, P = examples_of(rule), support_size(rule)
     variance, share = values["variance"], values["variance"] * values["fraction"]
     spectrum, vectors = np.linalg.eigh(field_covariance(Q, R, values["T"]))
     root = vectors * np.sqrt(variance[:, None, None] * np.maximum(spectrum, 0.0)[:, None, :])
@@ -192,7 +193,7 @@ def _one_step(
     c = down.h.mT
     on_R, half = c @ bare, c @ network.h
     if down.C is not None:
-        Q, R, _ = _overlaps(experiment, y)
+        Q, R, _ = overlaps(experiment, y)
         A, D = down.of_overlaps(K)
         on_R = on_R + A @ R + D @ experiment.parameters["T"]
         half = half + A @ Q + D @ R.mT

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from theory import finite_support, machine
 from theory.activations import Activation, linear
 from theory.bound import Bound, bind, places
-from theory.flow import NoTheoryError, Structure, symbolic
+from theory.errors import NoTheoryError
+from theory.flow import Structure, symbolic
 from theory.kinks import has_kinks
 from theory.native import UnsupportedError, literals
 from theory.overlaps import Layout, field_covariance
@@ -388,5 +389,5 @@ def compile_flow(
     if rule.linear_only and activation != linear:
         raise NoTheoryError(f"rule {rule.name!r} has a theory for linear networks alone: "
                             "set model.activation = linear")  # fmt: skip
-    structure = Structure(blocks=layout.blocks is not None, heads=heads)
+    structure = Structure(layout.blocks is not None, heads, linear=activation == linear)
     return _shared(symbolic(rule), structure, activation, layout, backend)

@@ -7,3 +7,7 @@ class NoClosedFormError(NotImplementedError):
 
 class DomainError(ValueError):
     """A matrix is no covariance: some correlation lies beyond ±1, or some variance below zero."""
+
+
+class NoTheoryError(ValueError):
+    """The combination has no closed theory; the message says which and why."""

@@ -14,11 +14,13 @@ from dataclasses import dataclass, fields, replace
 import sympy
 from sympy import Expr, IndexedBase, Symbol
 
+from theory import finite_head
 from theory.differentiation import pull_back
+from theory.errors import NoTheoryError
 from theory.indexed import Definition, Piece, Program, index, indices
 from theory.noise import pushed_noise, query_noise
 from theory.rules.base import Rule
-from theory.symbolic_network import Derivation, NoTheoryError, SymbolicNetwork
+from theory.symbolic_network import Derivation, SymbolicNetwork
 
 k, l, a, c, d, b, t, x, z, m, n = indices("k l a c d b t x z m n")
 OUTER = {name: Symbol(name, nonnegative=True) for name in
@@ -33,6 +35,8 @@ class Structure:
     """Structured inputs: order parameters carry a leading block index."""
     heads: bool = False
     """Tasks come from a finite set of heads, not from a Gaussian."""
+    linear: bool = False
+    """Units are linear, so that the moments of a finite support close by Wick's theorem."""
 
 
 @dataclass(frozen=True)
@@ -94,10 +98,10 @@ def _finite(support: float | None) -> bool:
 
 def _check(rule: Rule) -> None:
     """Refuse combinations of rule and regime that have no theory."""
-    ratio = getattr(rule, "support_ratio", float("inf"))
-    if rule.regime == "population" and ratio != float("inf"):
+    ratio = getattr(rule, "support_ratio", None)
+    if rule.regime == "population" and _finite(ratio):
         raise NoTheoryError(
-            "maml in the population regime is closed for a population inner loop alone: "
+            "an inner loop on an extensive support of finite ratio has no population map: "
             "set rule.support_ratio = inf, or rule.regime = streaming or gradient-flow"
         )
 
@@ -108,7 +112,7 @@ def derive(rule: Rule, structure: Structure = Structure()) -> Flow:
     Raises NoTheoryError, with the reason, where the combination has no closed theory yet.
     """
     _check(rule)
-    derivation = Derivation(symbolic(rule), rule, structure.blocks)
+    derivation = Derivation(symbolic(rule), rule, structure.blocks, structure.linear)
     network = derivation.initial_network()
     adapted = derivation.rule.adapt(network, derivation.task)
     error, objective = derivation.error(adapted), derivation.objective(adapted)
@@ -184,7 +188,8 @@ def _noise(derivation: Derivation, adapted: SymbolicNetwork, structure: Structur
     """S_kl = ⟨c_k c_l⟩/(V T_b): different examples decouple, and c carries the mean's factor."""
     scale = 1 / (OUTER["query"] * OUTER["tasks_per_step"])
     share = derivation.share()
-    if derivation.support_is_finite:
+    if adapted.spread is not None:
+        finite_head.check_noise(adapted)
         return share * derivation.program.input("S_finite", "kl")[k, l]
     per_task = derivation.per_task or structure.heads
     S = query_noise(derivation, adapted, per_task)

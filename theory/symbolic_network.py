@@ -9,19 +9,16 @@ from typing import Any
 import sympy
 from sympy import Expr, IndexedBase, Symbol
 
-from theory import microscopic
+from theory import finite_head, microscopic
 from theory.averages import Average
 from theory.differentiation import pull_back
+from theory.errors import NoTheoryError
 from theory.indexed import Piece, Program, indices
 from theory.noise import query_noise
 from theory.rules.base import Rule
 
 k, l, a, c, d, b, t, x, z, m, n = indices("k l a c d b t x z m n")
 SIGMA = microscopic.SIGMA
-
-
-class NoTheoryError(ValueError):
-    """The combination has no closed theory; the message says which and why."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +83,8 @@ class SymbolicNetwork:
     map: IndexedBase | None = None
     steps: int = 0
     spread: IndexedBase | None = None
+    support_rates: tuple[Any, ...] = ()
+    support_start: SymbolicNetwork | None = None
     planned: Fields | None = None
 
     @property
@@ -95,7 +94,7 @@ class SymbolicNetwork:
     @property
     def head(self) -> Vector:
         """w', as an expression affine in the task."""
-        return Vector(lambda at: self.head_base[self.derivation.at(at)])
+        return self.derivation.vector(self.head_base)
 
     def descend(
         self, examples: Examples, *, head: Any = 0, representation: Any = 0
@@ -113,8 +112,7 @@ class SymbolicNetwork:
 
     def head_descent(self, examples: Examples) -> Vector:
         """−∂loss/∂w, averaged over fields."""
-        descent = self.derivation.head_descent(self)
-        return Vector(lambda at: descent[self.derivation.at(at)])
+        return self.derivation.vector(self.derivation.head_descent(self))
 
     def with_head(self, head: Vector) -> SymbolicNetwork:
         """The same network with another head."""
@@ -124,9 +122,9 @@ class SymbolicNetwork:
 class Derivation:
     """The definitions that a rule's statement leaves behind while it runs."""
 
-    def __init__(self, rule: Rule, numbers: Rule, blocks: bool) -> None:
+    def __init__(self, rule: Rule, numbers: Rule, blocks: bool, linear: bool) -> None:
         self.rule, self.program = rule, Program()
-        self.block = (b,) if blocks else ()
+        self.block, self.linear = (b,) if blocks else (), linear
         self.exact = getattr(rule, "order", "first") == "exact"
         self.per_task = getattr(numbers, "support_ratio", None) is not None
         ratio = getattr(numbers, "support_ratio", None)
@@ -137,7 +135,6 @@ class Derivation:
         self.support = sympy.Symbol("support", nonnegative=True)
         finite = numbers.adapts and support not in (None, float("inf"))
         self.task = SymbolicTask(Examples("support", finite), Examples("query"))
-        self.support_is_finite = False
         self.held: set[str] = set()
         self._inputs(blocks)
 
@@ -155,6 +152,10 @@ class Derivation:
         self.U, self.constant = program.input("U", "xz"), program.input("constant", "x")
         self.mean_task, self.unit = program.input("mean_task", "x"), program.input("unit", "mx")
         self.task_vector = program.input("task_vector", "tx")
+
+    def vector(self, base: IndexedBase) -> Vector:
+        """A quantity per learner unit as a vector."""
+        return Vector(lambda unit: base[self.at(unit)])
 
     def at(self, *units: Symbol) -> tuple[Symbol, ...]:
         """Indices of a quantity affine in the task: (k, x), or (t, k) where kept per task."""
@@ -215,50 +216,18 @@ class Derivation:
     def descend(
         self, network: SymbolicNetwork, examples: Examples, head: Any, representation: Any
     ) -> SymbolicNetwork:
-        if examples.finite and network.steps:
-            raise NoTheoryError(
-                "several inner steps on one finite support have no closed theory: "
-                "set rule.inner_steps = 1 or rule.support = inf"
-            )
+        if examples.finite:
+            return finite_head.step(self, network, head, representation)
         if self.extensive is not None and network.steps:
             raise NoTheoryError(
                 "several inner steps on one support of finite ratio do not close: "
                 "set rule.inner_steps = 1 or rule.support_ratio = inf"
             )
-        descent = self.head_descent(network)
-        stepped = self.with_head(
-            network, network.head + Vector(lambda at: head * descent[self.at(at)])
-        )
-        if examples.finite:
-            stepped = replace(stepped, spread=self._spread(network, descent, head))
+        descent = self.vector(self.head_descent(network))
+        stepped = self.with_head(network, network.head + descent * head)
         if self.per_task and representation != 0:
             stepped = self._move_representation(stepped, network, representation)
         return replace(stepped, steps=network.steps + 1)
-
-    def _spread(self, network: SymbolicNetwork, descent: IndexedBase, head: Any) -> IndexedBase:
-        """Mean over u of Cov(w'|u) = (η²/P)(⟨z zᵀ⟩ − ⟨z⟩⟨z⟩ᵀ), z_k = Δ g_k on one example."""
-        self.support_is_finite = True
-        program, fields = self.program, network.fields
-        s = self.residual_weights(network)
-        M = program.define("s2_initial", ((a, c), s[a, x] * self.U[x, z] * s[c, z]), symmetric=True)
-        x_, g = microscopic.x, microscopic.g
-        z2 = microscopic.residual(a) * microscopic.residual(c) * g(x_[k]) * g(x_[l])
-        pieces: list[Expr] = []
-        for weight, average in microscopic.field_average(z2, fields.covariance):
-            if len(average.signature) == 2:
-                pieces.append(weight * fields.I2[k, l])
-                continue
-            A4 = program.define("A4", ((k, l, a, c), average), paired=True)
-            pieces.append(M[a, c] * A4[k, l, a, c])
-        outer = program.define("e_outer", ((k, l), descent[k, x] * self.U[x, z] * descent[l, z]))
-        cov = sympy.Add(*pieces) - outer[k, l]
-        base = program.define(
-            "w_spread", ((k, l), head**2 / self.support * cov), paired=True,
-            meaning="covariance of the adapted head over supports",
-        )  # fmt: skip
-        self.held.add(str(base.label))
-        self.first_step_rate = head
-        return base
 
     def _move_representation(
         self, stepped: SymbolicNetwork, network: SymbolicNetwork, eta: Any
