@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import sympy
-from sympy import Expr, Indexed, Symbol, expand
+from sympy import Expr, Indexed, Symbol, expand_mul
 
 from theory.indexed import Definition, Piece, Program, entries, free_indices, index, range_of
 from theory.lowering import SIZES
@@ -26,7 +26,8 @@ def binary(program: Program) -> Program:
         for piece in definition.pieces:
             total = sympy.Integer(0)
             for term in piece.terms():
-                parts = sympy.Add.make_args(expand(term)) if piece.summed(term) else (term,)
+                summed = piece.summed(term)
+                parts = sympy.Add.make_args(expand_mul(term, deep=False)) if summed else (term,)
                 factored = [_factored(made, definition, piece, part) for part in parts]
                 total += term if factored == list(parts) else sympy.Add(*factored)
             pieces.append(Piece(piece.at, total))
