@@ -135,10 +135,7 @@ def walk(curve: Curve, start: Node, steps: Steps) -> Iterator[Node]:
     """
     node, length = start, steps.first
     for _ in range(steps.count):
-        while True:
-            reached = advance(curve, node, length)
-            if reached is not None and reached[0].tangent @ node.tangent > 0.94:
-                break
+        while (reached := _straight(curve, node, length)) is None:
             length /= 2
             if length < steps.smallest:
                 return
@@ -148,12 +145,25 @@ def walk(curve: Curve, start: Node, steps: Steps) -> Iterator[Node]:
             length = min(length * 1.4, steps.largest * (1 + float(np.abs(node.X).max())))
 
 
+def _straight(curve: Curve, node: Node, length: float) -> tuple[Node, int] | None:
+    """A step after which the tangent has turned by less than 20 degrees.
+
+    The column ∂G/∂λ of the last node serves at first; it changes sign where branches cross.
+    """
+    for renewed in (False, True):
+        reached = advance(curve, node, length, renewed=renewed)
+        if reached is not None and reached[0].tangent @ node.tangent > 0.94:
+            return reached
+    return None
+
+
 def advance(
-    curve: Curve, node: Node, length: float, *, exact: bool = False
+    curve: Curve, node: Node, length: float, *, exact: bool = False, renewed: bool = False
 ) -> tuple[Node, int] | None:
     """The node at distance ``length`` along the tangent, and the corrector's effort."""
     guess = node.X + length * node.tangent
-    corrected = curve.correct(guess, node.tangent, None if exact else node.slope, exact=exact)
+    slope = None if exact or renewed else node.slope
+    corrected = curve.correct(guess, node.tangent, slope, exact=exact)
     if corrected is None:
         return None
     return node_at(curve, corrected[0], node.tangent, length, corrected[1])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from solvers.arclength import Steps
 from solvers.branch import Branch, Diagram, branch_of
@@ -15,11 +16,15 @@ from solvers.fixed_points import fixed_points
 from solvers.results import Status
 from solvers.special_points import with_special_points
 from solvers.steady import Steady
-from solvers.switching import branches_from, contains
-from solvers.track import Track, Window, both_ways
+from solvers.switching import branches_from, contains, probes
+from solvers.track import Track, Window, both_ways, state_at
+
+Array = NDArray[np.float64]
 
 BRANCHES = 40
 """Branches of one diagram, at most."""
+FAMILY = 1e-8
+"""Points of continuous families whose errors are closer than this are of the same family."""
 
 
 def continue_branch(
@@ -69,7 +74,7 @@ def continue_all(
     warnings: list[str] = []
     for at, point in _starting_points(steady, window, starts, points, warnings):
         x = _coordinates(steady, point)
-        if not contains(tracks, x, at):
+        if not _known(steady, tracks, x, at, point.family):
             tracks.append(
                 with_special_points(both_ways(steady.problem, x, at, window, point.family))
             )
@@ -97,7 +102,7 @@ def _window(steady: Steady, low: float, high: float, steps: Steps | None) -> Win
     return Window(low, high, steps or Steps())
 
 
-def _coordinates(steady: Steady, point: FixedPoint) -> np.ndarray:
+def _coordinates(steady: Steady, point: FixedPoint) -> Array:
     return point.y[steady.free]
 
 
@@ -127,6 +132,19 @@ def _starting_points(
             yield value, point
 
 
+def _known(steady: Steady, tracks: Sequence[Track], x: Array, value: float, family: int) -> bool:
+    """Whether x lies on a branch; a point of a family, on one of the same error and dimension."""
+    if contains(tracks, x, value):
+        return True
+    error = steady.error(x, value)
+    return family > 0 and any(
+        abs(steady.error(found, value) - error) < FAMILY * (1 + abs(error))
+        for track in tracks
+        if track.family == family
+        for found in state_at(track, value)
+    )
+
+
 def _switched(tracks: list[Track], fresh: Sequence[Track], window: Window) -> Sequence[Track]:
     """Adds the branches that leave the ``fresh`` ones at their branch points; returns those."""
     new: list[Track] = []
@@ -135,8 +153,7 @@ def _switched(tracks: list[Track], fresh: Sequence[Track], window: Window) -> Se
             if special.kind != "branch-point" or len(tracks) >= BRANCHES:
                 continue
             for branch in branches_from(track, special, window):
-                probe = branch.points[min(2, len(branch.points) - 1)]
-                if not contains(tracks, probe.x, probe.parameter):
+                if not any(contains(tracks, p.x, p.parameter) for p in probes(branch)):
                     branch = with_special_points(branch)
                     if len(branch.points) > 1:
                         tracks.append(branch)

@@ -13,6 +13,7 @@ from solvers.arclength import node_at
 from solvers.problem import Problem
 from solvers.track import (
     EDGE,
+    Point,
     Sheet,
     SpecialPoint,
     Track,
@@ -163,9 +164,17 @@ def _normal(track: Track, special: SpecialPoint, field: Sheet, direction: Array)
 
 def _equivalent(problem: Problem, track: Track, other: Track) -> bool:
     """Whether the two branches, both leaving the same point, are images of each other."""
-    point = track.points[min(3, len(track.points) - 1)]
-    states = state_at(other, point.parameter)
-    return any(problem.equivalent(point.x, x, point.parameter) for x in states)
+    return any(
+        problem.equivalent(point.x, x, point.parameter)
+        for point in probes(track)
+        for x in state_at(other, point.parameter)
+    )
+
+
+def probes(track: Track) -> list[Point]:
+    """Points all along a branch, that tell it from others."""
+    last = len(track.points) - 1
+    return [track.points[i] for i in sorted({min(3, last), *(last * n // 4 for n in range(1, 5))})]
 
 
 def contains(tracks: Sequence[Track], x: Array, parameter: float) -> bool:

@@ -17,6 +17,8 @@ FAR = 1e3
 """Overlaps beyond this are taken to grow without bounds."""
 EDGE = -1e-8
 """A margin below this is unphysical."""
+SAME = 1e-12
+"""Values of the parameter closer than this share of its range are the same."""
 
 
 @dataclass(frozen=True)
@@ -122,6 +124,7 @@ class Track:
     special_points: tuple[SpecialPoint, ...]
     ends: tuple[str, str]
     origin: str = "start"
+    family: int = 0
 
     @property
     def parameters(self) -> Array:
@@ -152,13 +155,13 @@ def both_ways(
     if start is None:
         point = field.point(Node(field.join(x, parameter), np.zeros(field.right.shape[1] + 1), 0.0))
         reason = "the branch has no direction here: the Jacobian is singular"
-        return Track(field, (point,), (), (reason, reason))
+        return Track(field, (point,), (), (reason, reason), family=family)
     forward, forward_end = one_way(field, start, window)
     closed = forward_end == CLOSED
     turned = replace(start, tangent=-start.tangent)
     backward, backward_end = ([], CLOSED) if closed else one_way(field, turned, window)
     points = [*(reverse(p) for p in reversed(backward)), field.point(start), *forward]
-    return Track(field, tuple(points), (), (backward_end, forward_end))
+    return Track(field, tuple(points), (), (backward_end, forward_end), family=family)
 
 
 CLOSED = "the branch closes on itself"
@@ -234,9 +237,11 @@ def _at_parameter(field: Sheet, before: Node, beyond: Node, bound: float) -> Nod
 
 def state_at(track: Track, parameter: float) -> list[Array]:
     """The states of the branch at a value of the parameter (none, one, or several past a fold)."""
-    found = [p.x for p in track.points if p.parameter == parameter]
+    near = SAME * track.sheet.unit
+    found = [p.x for p in track.points if abs(p.parameter - parameter) <= near]
     for a, b in pairwise(track.points):
-        if (a.parameter - parameter) * (b.parameter - parameter) < 0:
+        before, after = a.parameter - parameter, b.parameter - parameter
+        if min(abs(before), abs(after)) > near and before * after < 0:
             node = _at_parameter(track.sheet, a.node, b.node, parameter)
             if node is not None:
                 found.append(track.sheet.split(node.X)[0])

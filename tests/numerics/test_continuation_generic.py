@@ -159,3 +159,33 @@ def test_a_branch_that_ends_nowhere_says_so():
     track, _ = follow(problem, 1.0, 0.0, -1.0, 2.0)
     assert "no further point" in track.ends[1]
     assert 0.9 < track.parameters[-1] <= 1.0
+
+
+@pytest.mark.parametrize("gap", [0.02, 3e-3, 1e-4])
+def test_modes_that_cross_in_opposite_directions_within_a_step_are_both_seen(gap):
+    def rates(p):
+        return np.array([p - 0.5, 0.5 + gap - p, -1.0])
+
+    problem = Problem(lambda x, p: rates(p) * x - x**3, lambda x, p: np.diag(rates(p) - 3 * x**2))
+    track, _ = follow(problem, [0, 0, 0], 0.013, 0.0, 1.0)
+    first, second = track.special_points
+    assert (first.kind, first.unstable) == ("branch-point", (1, 2))
+    assert (second.kind, second.unstable) == ("branch-point", (2, 1))
+    assert first.parameter == pytest.approx(0.5, abs=1e-10)
+    assert second.parameter == pytest.approx(0.5 + gap, abs=1e-10)
+
+
+def test_a_branch_that_turns_back_into_its_image_meets_a_branch_point_not_a_fold():
+    """A pitchfork: the branch x = ±√λ, within its own states, has an end of its range at 0."""
+    flip = SignedPermutation(np.array([0]), -np.ones(1))
+    problem = Problem(
+        lambda x, p: p * x - x**3,
+        lambda x, p: np.diag(p - 3 * x**2),
+        symmetries=lambda x, p: [flip] if np.abs(x).max() < 1e-6 else [],
+        equivalent=lambda x, other, p: bool(np.abs(np.abs(x) - np.abs(other)).max() < 1e-6),
+    )
+    track, _ = follow(problem, [0.7], 0.49, -1.0, 1.0)
+    (special,) = track.special_points
+    assert special.kind == "branch-point"
+    assert abs(special.parameter) < 1e-10
+    assert track.points[0].x[0] == pytest.approx(-track.points[-1].x[0])
