@@ -110,8 +110,8 @@ def fixed_tasks(
     """First-order ANIL on a finite set of tasks whose examples are drawn once.
 
     B (d, k') from ``start``, w from 0, B* the first k unit vectors, heads v ~ N(0, ``covariance``).
-    Returns the recorded steps, "product" B*ᵀBBᵀB* (n, k, k) and "unlearned", the squared operator
-    norm outside the span, (n,).
+    Returns the recorded steps, "product" B*ᵀBBᵀB* (n, k, k), and of the part of B outside the span,
+    (n,) each, "unlearned", its squared operator norm, and "mean unlearned", ‖·‖_F²/(d − k).
     """
     rng, (d, width), k = np.random.default_rng(seed), start.shape, len(covariance)
     theta = np.zeros((tasks, d))
@@ -124,8 +124,8 @@ def fixed_tasks(
     B, w, recorded = start.copy(), np.zeros(width), []
     for step in range(steps + 1):
         if step % every == 0:
-            outside = float(np.linalg.norm(B[k:], 2) ** 2)
-            recorded.append((step, B[:k] @ B[:k].T, outside))
+            singular = np.linalg.svd(B[k:], compute_uv=False)
+            recorded.append((step, B[:k] @ B[:k].T, singular[0] ** 2, (singular**2).mean()))
         left = y - X @ (B @ w)
         heads = w + inner_rate / support * (left[:, None] @ X)[:, 0] @ B
         left = z - (Z @ (heads @ B.T)[..., None])[..., 0]
@@ -134,5 +134,5 @@ def fixed_tasks(
             B + outer_rate / tasks * pull.T @ heads,
             w + outer_rate / tasks * B.T @ pull.sum(0),
         )
-    count, product, unlearned = (np.array(column) for column in zip(*recorded, strict=True))
-    return count, {"product": product, "unlearned": unlearned}
+    count, product, largest, mean = (np.array(column) for column in zip(*recorded, strict=True))
+    return count, {"product": product, "unlearned": largest, "mean unlearned": mean}
