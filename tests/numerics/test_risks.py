@@ -13,7 +13,7 @@ def test_equal_variances_are_the_isotropic_case(support):
 
 
 def test_free_directions_are_least_squares():
-    """With nothing else to learn ½σ²γ/(1 − γ), γ = k/m: the oracle's, but for terms of order 1/m."""
+    """With nothing else to learn ½σ²γ/(1 − γ), γ = k/m: the oracle's to order 1/m."""
     risk = 2 * tuned_ridge_risk(np.ones(7), np.zeros(7), 4000, 0.7, free=5)
     assert risk == pytest.approx(oracle_risk(5, 4000, 0.7), rel=1e-3)
 
