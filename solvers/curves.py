@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,8 +19,10 @@ from solvers.track import Sheet
 
 if TYPE_CHECKING:
     import xarray
+    from matplotlib.figure import Figure
 
-    from solvers.branch import Branch, Special
+    from solvers.branch import Branch, Diagram, Special
+    from solvers.experiment import Experiment
 
 Array = NDArray[np.float64]
 
@@ -27,13 +32,26 @@ DIFFERENCE = 1e-5
 
 @dataclass(frozen=True)
 class SpecialCurve:
-    """Where a special point lies: ``first`` and ``second`` parameter (n,), and ε (n,) there."""
+    """Where a special point lies: ``first`` and ``second`` parameter (n,), and ε (n,) there.
+
+    ``ends`` says why the curve ends on either side.
+    """
 
     kind: str
     names: tuple[str, str]
     first: Array
     second: Array
     error: Array
+    ends: tuple[str, str] = ("", "")
+
+    @property
+    def sentence(self) -> str:
+        """Where the curve runs, in one sentence."""
+        ranges = [f"{v.min():.6g} … {v.max():.6g}" for v in (self.first, self.second)]
+        return (
+            f"{self.kind}: {self.names[0]} {ranges[0]} over {self.names[1]} {ranges[1]}, "
+            f"{len(self.first)} points"
+        )
 
     @property
     def dataset(self) -> xarray.Dataset:
@@ -43,6 +61,88 @@ class SpecialCurve:
         data = {name: ("point", getattr(self, name)) for name in ("first", "second", "error")}
         names = {"first_parameter": self.names[0], "second_parameter": self.names[1]}
         return xarray.Dataset(data, attrs={"kind": "special-curve", "special": self.kind, **names})
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain numbers and text, as ``macrodyn continue --json`` prints them."""
+        values = {name: getattr(self, name).tolist() for name in ("first", "second", "error")}
+        return {"kind": self.kind, "parameters": list(self.names), **values,
+                "ends": list(self.ends)}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class SpecialCurves(Sequence[SpecialCurve]):
+    """Curves of several special points of one diagram."""
+
+    experiment: Experiment
+    curves: tuple[SpecialCurve, ...]
+
+    def __len__(self) -> int:
+        return len(self.curves)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self.curves[index]
+
+    @property
+    def dataset(self) -> xarray.Dataset:
+        """All points of all curves along ``point``, with the number of their curve."""
+        import xarray
+
+        numbers = np.repeat(np.arange(len(self)), [len(c.first) for c in self])
+        data = {
+            name: ("point", np.concatenate([getattr(c, name) for c in self]))
+            for name in ("first", "second", "error")
+        }
+        about = [{"kind": c.kind, "names": c.names, "ends": c.ends} for c in self]
+        attributes = {"kind": "special-curves", "curves": json.dumps(about)}
+        return xarray.Dataset({**data, "curve": ("point", numbers)}, attrs=attributes)
+
+    @classmethod
+    def from_dataset(cls, dataset: xarray.Dataset, experiment: Experiment) -> SpecialCurves:
+        """The curves that ``dataset`` was made of."""
+        curves = []
+        for number, about in enumerate(json.loads(dataset.attrs["curves"])):
+            part = dataset.isel(point=np.flatnonzero(dataset["curve"].values == number))
+            first, second, error = (part[name].values for name in ("first", "second", "error"))
+            names, ends = tuple(about["names"]), tuple(about["ends"])
+            curves.append(SpecialCurve(about["kind"], names, first, second, error, ends))
+        return cls(experiment, tuple(curves))
+
+    def plot(self) -> Figure:
+        """The plane of the two parameters with the curves."""
+        from solvers.plotting.branch import curves_figure
+
+        return curves_figure(self)
+
+
+def special_curves(diagram: Diagram, parameter: str, low: float, high: float) -> SpecialCurves:
+    """The curves of the special points of a diagram at which stability is lost.
+
+    Of all points where modes cross if there is none; the same point of two branches is one.
+    """
+    found: list[SpecialCurve] = []
+    points = [(b, s) for b in diagram for s in b.special_points if s.multiplicity]
+    points = [(b, s) for b, s in points if s.critical] or points
+    value = Steady(diagram.experiment, parameter).value
+    for branch, special in points:
+        if any(_passes(curve, special.parameter, value, special.error) for curve in found):
+            continue
+        try:
+            found.append(special_curve(branch, special, parameter, low, high))
+        except NumericalFailure:
+            continue
+    return SpecialCurves(diagram.experiment, tuple(found))
+
+
+def _passes(curve: SpecialCurve, first: float, second: float, error: float) -> bool:
+    """Whether a curve goes through a point, up to the length of its steps."""
+    before, after = curve.second[:-1] - second, curve.second[1:] - second
+    at = np.flatnonzero(before * after <= 0)
+    return any(
+        min(abs(curve.first[i] - first), abs(curve.first[i + 1] - first))
+        <= abs(curve.first[i + 1] - curve.first[i]) + 1e-7 * abs(first)
+        and abs(curve.error[i] - error) <= abs(curve.error[i + 1] - curve.error[i]) + 1e-7
+        for i in at
+    )
 
 
 def special_curve(
@@ -85,15 +185,17 @@ def special_curve(
     first = corrected and node_at(system.curve, corrected[0], along, 0.0)
     if not first:
         raise NumericalFailure("the curve of the special point cannot be started", special)
-    sides = []
+    sides, ends = [], []
     for sign in (-1.0, 1.0):
         node = replace(first[0], tangent=sign * first[0].tangent)
-        sides.append(_side(system, node, (low, high), first_range, steps or Steps(count=400)))
+        nodes, end = _side(system, node, (low, high), first_range, steps or Steps(count=400))
+        sides.append(nodes)
+        ends.append(end)
     nodes = [*reversed(sides[0]), first[0], *sides[1]]
     rows = [system.values(node.X) for node in nodes]
     values, others, errors = (np.array(column) for column in zip(*rows, strict=True))
     names = branch.name, parameter
-    return SpecialCurve(special.kind, names, values, others, errors)
+    return SpecialCurve(special.kind, names, values, others, errors, (ends[0], ends[1]))
 
 
 def _side(
@@ -102,16 +204,22 @@ def _side(
     second: tuple[float, float],
     first: tuple[float, float],
     steps: Steps,
-) -> list[Node]:
-    nodes = []
+) -> tuple[list[Node], str]:
+    """The nodes on one side of ``start``, and why there are no more."""
+    nodes: list[Node] = []
+    lower, upper = system.first.limits
     for node in walk(system.curve, start, steps):
         value, other, _ = system.values(node.X)
-        inside = min(second) <= other <= max(second) and first[0] <= value <= first[1]
-        lower, upper = system.first.limits
-        if not inside or not lower <= value <= upper:
-            break
+        for name, at, low, high in (
+            (system.second.parameter, other, min(second), max(second)),
+            (system.first.parameter, value, max(first[0], lower), min(first[1], upper)),
+        ):
+            if not low <= at <= high:
+                return nodes, f"{name} reaches {low if at < low else high:.6g}"
         nodes.append(node)
-    return nodes
+    if len(nodes) >= steps.count:
+        return nodes, f"{steps.count} points were computed"
+    return nodes, "no further point was found: the point meets another one"
 
 
 class _System:
@@ -124,9 +232,12 @@ class _System:
         self.first = Steady(branch.experiment, branch.name)
         self.sheet = sheet
         self.curve = Curve(self._residual, self._jacobian, self._slope)
+        self._flow_at = lru_cache(maxsize=8)(self._flow)
 
     def _at(self, X: Array) -> tuple[Steady, Sheet]:
-        other = self.second.value + self.unit * float(X[-1])
+        return self._flow_at(self.second.value + self.unit * float(X[-1]))
+
+    def _flow(self, other: float) -> tuple[Steady, Sheet]:
         steady = replace(self.first, moved=(self.second, other))
         return steady, replace(self.sheet, problem=steady.problem)
 
@@ -141,7 +252,10 @@ class _System:
         """Mean growth rate of the modes that cross: those closest to neutral."""
         steady, sheet = self._at(X)
         problem = steady.problem
-        eigenvalues = np.linalg.eigvals(problem.jacobian(*sheet.split(X[:-1]))).astype(complex)
+        J = problem.jacobian(*sheet.split(X[:-1]))
+        if not np.isfinite(J).all():
+            return np.nan
+        eigenvalues = np.linalg.eigvals(J).astype(complex)
         growth = problem.growth(eigenvalues)
         if self.special.kind in ("hopf", "neimark-sacker"):
             growth = growth[np.abs(np.imag(eigenvalues)) > 1e-8 * np.abs(eigenvalues).max()]

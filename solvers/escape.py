@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,6 +55,19 @@ class Escape:
         """(predicted − measured)/measured."""
         return None if self.measured is None else self.predicted / self.measured - 1
 
+    @property
+    def linearised_error(self) -> float | None:
+        """(linearised − measured)/measured: what the linearised flow alone misses."""
+        return None if self.measured is None else self.linearised / self.measured - 1
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain numbers, as ``macrodyn run --json`` prints them."""
+        return {
+            "rate": self.rate, "amplitude": self.amplitude, "linearised": self.linearised,
+            "predicted": self.predicted, "measured": self.measured,
+            "linearised_error": self.linearised_error, "relative_error": self.relative_error,
+        }  # fmt: skip
+
 
 @dataclass(frozen=True)
 class Lingering:
@@ -67,6 +80,32 @@ class Lingering:
     fixed_point: FixedPoint
     distance: float
     escape: Escape | None
+
+    @property
+    def sentence(self) -> str:
+        """Which fixed point it is, and the escape predicted and measured, in one sentence."""
+        point = self.fixed_point
+        many = f"{point.unstable} direction{'s' * (point.unstable != 1)}"
+        kind = "stable" if point.stable else f"unstable in {many}"
+        text = f"lingers at a {point.label} fixed point ({kind}, error {point.error:.6g})"
+        if self.escape is not None and self.escape.linearised_error is not None:
+            text += (
+                f"; by its linearised flow, of rate {self.escape.rate:.4g}, the escape is at "
+                f"{self.escape.linearised:.5g} ({self.escape.linearised_error:+.1%})"
+            )
+        return text
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain numbers and text, as ``macrodyn run --json`` prints them."""
+        point = self.fixed_point
+        return {
+            "fixed_point": {
+                "Q": point.Q.tolist(), "R": point.R.tolist(), "w": point.w.tolist(),
+                "error": point.error, "unstable": point.unstable, "label": point.label,
+                "distance": self.distance,
+            },
+            "escape": self.escape and self.escape.to_dict(),
+        }  # fmt: skip
 
 
 def predict_escape(point: FixedPoint, Q: Array, R: Array, w: Array) -> Escape:
@@ -177,7 +216,8 @@ def lingering(trajectory: Trajectory) -> tuple[Lingering, ...]:
 
     The fixed point is reached by Newton's method from the slowest stored point of the plateau. The
     prediction propagates the linearised flow from there; it is None at a stable fixed point, after
-    the escape, and for maps. Plateaus without a fixed point nearby are left out.
+    the escape, for maps, and where a cubature makes the flow costly. Plateaus without a fixed
+    point nearby are left out.
     """
     experiment, found = trajectory.experiment, []
     states_along = experiment.layout.pack(trajectory.Q, trajectory.R, trajectory.w)
@@ -207,7 +247,8 @@ def _compare(
     reached = trajectory.escape_time
     if point.stable or reached is None or reached <= trajectory.time[index]:
         return None
-    if trajectory.experiment.rule.regime == "population":
+    steady = Steady(trajectory.experiment)
+    if steady.problem.discrete or steady.costly:
         return None
     try:
         escape = predict_escape(point, *start)

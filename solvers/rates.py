@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from scipy.optimize import minimize_scalar
@@ -30,6 +31,55 @@ class Optimum:
     decay: float
 
 
+@dataclass(frozen=True)
+class Rates:
+    """The largest stable value of an outer rate and the best one; None where there is none."""
+
+    parameter: str
+    critical: float | None
+    optimum: Optimum | None
+
+    @property
+    def sentence(self) -> str:
+        """Both in one line."""
+        if self.critical is None:
+            text = f"stable at every {self.parameter} up to {largest_rate(0.0):g}"
+        else:
+            text = f"stable up to {self.parameter} = {self.critical:.10g}"
+        if self.optimum is not None:
+            text += (
+                f", settles fastest at {self.optimum.rate:.6g} "
+                f"(its slowest mode decays at {self.optimum.decay:.6g})"
+            )
+        return text
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain numbers, as ``macrodyn fixed-points --json`` prints them."""
+        best = self.optimum
+        return {
+            "critical_rate": self.critical,
+            "optimal_rate": best and best.rate,
+            "optimal_decay": best and best.decay,
+        }
+
+
+def rates_of(fixed_point: FixedPoint, parameter: str = "rule.outer_rate") -> Rates:
+    """The critical and the optimal value of an outer rate of a stable fixed point."""
+    try:
+        critical = critical_rate(fixed_point, parameter)
+    except NumericalFailure:
+        critical = None
+    best = None
+    if critical is not None:
+        best = optimal_rate(fixed_point, parameter, largest=critical)
+    return Rates(parameter, critical, best)
+
+
+def largest_rate(value: float) -> float:
+    """Where a search for the critical rate ends by default."""
+    return max(100.0, 100 * value)
+
+
 def critical_rate(
     fixed_point: FixedPoint, parameter: str = "rule.outer_rate", *, largest: float | None = None
 ) -> float:
@@ -43,7 +93,7 @@ def critical_rate(
         NumericalFailure: the point is stable up to ``largest``, or at no smaller value.
     """
     steady = Steady(fixed_point.experiment, parameter)
-    start, upper = steady.value, largest or max(100.0, 100 * steady.value)
+    start, upper = steady.value, largest or largest_rate(steady.value)
     lower = steady.limits[0] if np.isfinite(steady.limits[0]) else start - upper
     window = (start, upper) if fixed_point.stable else (lower, start)
     for track in _growing_windows(steady, fixed_point, *window):
@@ -104,7 +154,7 @@ def optimal_rate(
     try:
         high = critical_rate(fixed_point, parameter, largest=largest)
     except NumericalFailure:
-        high = largest or max(100.0, 100 * steady.value)
+        high = largest or largest_rate(steady.value)
     low = max(steady.limits[0], min(0.0, steady.value))
     window = Window(low, high)
     x = fixed_point.y[steady.free]

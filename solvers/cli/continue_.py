@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from solvers import store
 from solvers.cli import common
+from solvers.errors import ExperimentError
 
 if TYPE_CHECKING:
     from solvers.branch import Diagram
+    from solvers.curves import SpecialCurves
+    from solvers.experiment import Experiment
 
 Parameter = Annotated[
     str, typer.Option("--parameter", metavar="KEY", help="the number to vary, e.g. rule.outer_rate")
 ]
 From = Annotated[float, typer.Option("--from", metavar="A", help="one end of its range")]
 To = Annotated[float, typer.Option("--to", metavar="B", help="the other end")]
+Along = Annotated[
+    str | None,
+    typer.Option(
+        "--curve", metavar="KEY=A:B", help="follow where stability is lost in a second number too"
+    ),
+]
 
 
 def continue_(
@@ -24,6 +34,7 @@ def continue_(
     parameter: Parameter,
     start: From,
     stop: To,
+    curve: Along = None,
     set: common.Set = None,
     out: common.Out = None,
     json: common.Json = False,
@@ -32,20 +43,68 @@ def continue_(
     """Follow all fixed points in a parameter: branches, stability, special points."""
     experiment = common.experiment(source, set)
     folder = common.destination(out) if out else None
+    along = _second(experiment, curve) if curve else None
     from solvers.continuation import continue_all
 
     diagram = continue_all(experiment, parameter, start, stop)
+    curves = None
+    if along:
+        from solvers.curves import special_curves
+
+        curves = special_curves(diagram, *along)
     if folder:
-        store.save(diagram.dataset, folder / "continuation.nc", experiment)
-        if diagram:
-            common.save_figure(diagram.plot(), folder / "continuation")
+        _write(diagram, curves, folder)
     common.warn(diagram.warnings, quiet)
     if json:
-        common.show_json(diagram.to_dict())
+        found = {"curves": [c.to_dict() for c in curves]} if curves is not None else {}
+        common.show_json(diagram.to_dict() | found)
     elif not quiet:
         _summarise(diagram)
+        if curves is not None:
+            _summarise_curves(curves)
         if folder:
             common.echo(f"files      {folder}")
+
+
+def _second(experiment: Experiment, text: str) -> tuple[str, float, float]:
+    """KEY=A:B, with the experiment's own value inside."""
+    key, _, values = text.partition("=")
+    try:
+        low, high = sorted(float(value) for value in values.split(":"))
+    except ValueError:
+        raise ExperimentError(
+            f"--curve takes KEY=A:B with two numbers, not {text[:60]!r}"
+        ) from None
+    from solvers.steady import Steady
+
+    steady = Steady(experiment, key)
+    if not low < high:
+        raise ExperimentError(f"--curve {text}: give two different ends")
+    if not low <= steady.value <= high:
+        raise ExperimentError(
+            f"--curve {text}: the range must contain the value of the experiment, {steady.value:g}"
+        )
+    if low < steady.limits[0] or high > steady.limits[1]:
+        raise ExperimentError(f"--curve {text}: {key} is limited to {steady.limits}")
+    return key, low, high
+
+
+def _write(diagram: Diagram, curves: SpecialCurves | None, folder: Path) -> None:
+    store.save(diagram.dataset, folder / "continuation.nc", diagram.experiment)
+    if diagram:
+        common.save_figure(diagram.plot(), folder / "continuation")
+    if curves:
+        store.save(curves.dataset, folder / "curves.nc", diagram.experiment)
+        common.save_figure(curves.plot(), folder / "curves")
+
+
+def _summarise_curves(curves: SpecialCurves) -> None:
+    if not curves:
+        common.echo("\nno special point at which modes cross: there is no curve to follow")
+    for number, curve in enumerate(curves, 1):
+        common.echo(f"\ncurve {number}, {curve.sentence}")
+        for end in curve.ends:
+            common.echo(f"   ends: {end}")
 
 
 def _summarise(diagram: Diagram) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from solvers import store
 from solvers.cli import common
 
 if TYPE_CHECKING:
     from solvers.fixed_point import FixedPoints
+    from solvers.rates import Rates
 
 NAMED_MODES = 3
 """Modes that are named for each point."""
@@ -28,23 +29,42 @@ def fixed_points(
 
     with common.progress("search", quiet) as report:
         found = search(experiment, progress=report)
+        rates = _rates(found)
     if folder:
         store.save(found.dataset, folder / "fixed-points.nc", experiment)
         if found:
             common.save_figure(found.plot(), folder / "fixed-points")
     common.warn(found.warnings, quiet)
     if json:
-        common.show_json(found.to_dict())
+        common.show_json(_report(found, rates))
     elif not quiet:
-        _summarise(found)
+        _summarise(found, rates)
         if folder:
             common.echo(f"files      {folder}")
 
 
-def _summarise(found: FixedPoints) -> None:
+def _rates(found: FixedPoints) -> list[Rates | None]:
+    """Critical and optimal outer rates of the stable points; none where a cubature is costly."""
+    from solvers.rates import rates_of
+    from solvers.steady import Steady
+
+    wanted = not Steady(found.experiment).costly
+    return [rates_of(p) if p.stable and wanted else None for p in found]
+
+
+def _report(found: FixedPoints, rates: list[Rates | None]) -> dict[str, Any]:
+    report = found.to_dict()
+    for point, rate in zip(report["fixed_points"], rates, strict=True):
+        point |= rate.to_dict() if rate else {"critical_rate": None, "optimal_rate": None}
+    return report
+
+
+def _summarise(found: FixedPoints, rates: list[Rates | None]) -> None:
     common.echo(found.message)
-    for number, point in enumerate(found, 1):
+    for number, (point, rate) in enumerate(zip(found, rates, strict=True), 1):
         common.echo(f"\n{number}. {point.sentence}")
+        if rate:
+            common.echo(f"   {rate.sentence}")
         common.echo(f"   Q {_rows(point.Q.tolist())}\n   R {_rows(point.R.tolist())}")
         for mode in point.modes[:NAMED_MODES]:
             common.echo(f"   {mode}")

@@ -19,6 +19,7 @@ KINDS = {
     "ensemble": ("solvers.ensemble", "Ensemble"),
     "fixed-points": ("solvers.fixed_point", "FixedPoints"),
     "continuation": ("solvers.branch", "Diagram"),
+    "special-curves": ("solvers.curves", "SpecialCurves"),
     "phase": ("solvers.phase", "PhaseDiagram"),
 }
 """The class that reads each kind of result, by module and name."""

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from solvers import store
 from solvers.checks import integration_fits
 from solvers.cli import common
-from solvers.results import Status, Trajectory
+from solvers.results import Plateau, Status, Trajectory
 
 if TYPE_CHECKING:
     from solvers.compare import Comparison
     from solvers.ensemble import Ensemble
+    from solvers.escape import Lingering
 
 
 def run(
@@ -31,17 +33,27 @@ def run(
 
     with common.progress("integrate", quiet):
         trajectory = integrate(experiment, throw=False)
+    found = _lingering(trajectory)
     ensemble, comparison = _simulated(trajectory, quiet)
     if folder:
         _write(trajectory, ensemble, folder)
     notes = (*trajectory.warnings, *(ensemble.warnings if ensemble else ()))
     common.warn(tuple(dict.fromkeys(notes)), quiet)
     if json:
-        common.show_json(_report(trajectory, ensemble, comparison))
+        common.show_json(_report(trajectory, found, ensemble, comparison))
     elif not quiet:
-        _summarise(trajectory, comparison)
+        _summarise(trajectory, found, comparison)
         common.echo(f"files      {folder}")
     common.finish(trajectory, ensemble)
+
+
+def _lingering(trajectory: Trajectory) -> dict[Plateau, Lingering]:
+    """The fixed point of each plateau that has one, and the escape from it."""
+    if not trajectory.plateaus:
+        return {}
+    from solvers.escape import lingering
+
+    return {found.plateau: found for found in lingering(trajectory)}
 
 
 def _simulated(trajectory: Trajectory, quiet: bool) -> tuple[Ensemble | None, Comparison | None]:
@@ -65,12 +77,20 @@ def _write(trajectory: Trajectory, ensemble: Ensemble | None, folder: Path) -> N
 
 
 def _report(
-    trajectory: Trajectory, ensemble: Ensemble | None, comparison: Comparison | None
+    trajectory: Trajectory,
+    found: Mapping[Plateau, Lingering],
+    ensemble: Ensemble | None,
+    comparison: Comparison | None,
 ) -> dict[str, Any]:
     final = trajectory.final
     values = {"Q": final.Q, "R": final.R, "w": final.w, "error": final.error}
     extra = {name: series[-1] for name, series in trajectory.observables.items()}
-    plateaus = [{"start": p.start, "end": p.end, "error": p.error} for p in trajectory.plateaus]
+    nothing = {"fixed_point": None, "escape": None}
+    plateaus = [
+        {"start": p.start, "end": p.end, "error": p.error}
+        | (found[p].to_dict() if p in found else nothing)
+        for p in trajectory.plateaus
+    ]
     failed = [run for run in (trajectory, ensemble) if run and run.status is not Status.success]
     outcome = failed[0] if failed else trajectory
     report = {
@@ -93,13 +113,17 @@ def _report(
     return report
 
 
-def _summarise(trajectory: Trajectory, comparison: Comparison | None) -> None:
+def _summarise(
+    trajectory: Trajectory, found: Mapping[Plateau, Lingering], comparison: Comparison | None
+) -> None:
     common.echo(f"status     {trajectory.status} at time {trajectory.time[-1]:g}")
     common.echo(f"error      {trajectory.final.error:.8g}   ({trajectory.label})")
     for plateau in trajectory.plateaus:
         common.echo(
             f"plateau    {plateau.start:.4g} … {plateau.end:.4g} at error {plateau.error:.6g}"
         )
+        near = found.get(plateau)
+        common.echo(f"           {near.sentence if near else 'no fixed point is near it'}")
     if trajectory.escape_time is not None:
         common.echo(f"escape     {trajectory.escape_time:.6g}")
     if comparison is not None:

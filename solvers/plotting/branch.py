@@ -16,6 +16,7 @@ from solvers.plotting import style
 
 if TYPE_CHECKING:
     from solvers.branch import Branch, Diagram
+    from solvers.curves import SpecialCurves
 
 Array = NDArray[np.float64]
 Ordinate = Callable[["Branch"], Array]
@@ -56,6 +57,26 @@ def diagram_figure(diagram: Diagram) -> Figure:
             style.panel_letter(axes, letter)
         upper.legend(handles=_legend(diagram), loc="best")
         style.title(figure, "Fixed points and their stability", diagram.message)
+    return figure
+
+
+def curves_figure(curves: SpecialCurves) -> Figure:
+    """The plane of two parameters, with the curves on which the character of states changes."""
+    with style.house_style():
+        figure = style.new_figure()
+        axes = figure.subplots()
+        for number, curve in enumerate(curves):
+            words = MARKS[curve.kind][1]
+            axes.plot(
+                curve.second, curve.first, color=style.colour(number), lw=2.0,
+                ls=style.linestyle(number), label=f"{words} {number + 1}",
+            )  # fmt: skip
+        if len(curves):
+            first, second = curves.curves[0].names
+            axes.set_xlabel(style.NAMES.get(second, second))
+            axes.set_ylabel(style.NAMES.get(first, first))
+            axes.legend(loc="best")
+        style.title(figure, "Where stability is lost, as two parameters vary")
     return figure
 
 

@@ -5,12 +5,13 @@ import json
 import numpy as np
 import pytest
 
-from solvers import store
+from solvers import Experiment, critical_rate, fixed_point_near, store
 from solvers.branch import Diagram
 from solvers.cli import execute
 from solvers.fixed_point import FixedPoints
 
 FILES = {".nc", ".png", ".svg"}
+RANGE = ("--parameter", "rule.outer_rate", "--from", "0.5", "--to", "1")
 
 
 @pytest.fixture
@@ -37,6 +38,9 @@ def test_fixed_points_as_json_and_as_files(call, tmp_path):
         assert np.shape(point["Q"]) == np.shape(point["R"]) == (2, 2)
         assert np.shape(point["eigenvalues"]) == (7, 2)
         assert point["eigenvalues"][0][0] == max(value for value, _ in point["eigenvalues"])
+    assert points[0]["critical_rate"] == pytest.approx(2.306827696, abs=1e-8)
+    assert 0 < points[0]["optimal_rate"] < points[0]["critical_rate"]
+    assert points[1]["critical_rate"] is None
     assert {file.suffix for file in (tmp_path / "found").iterdir()} == FILES
     data = store.load(tmp_path / "found" / "fixed-points.nc")
     again = FixedPoints.from_dataset(data, store.experiment_of(data))
@@ -71,6 +75,43 @@ def test_a_branch_as_json_and_as_files(call, tmp_path):
     assert call("plot", "found/continuation.nc", "--out", "redrawn")[0] == 0
 
 
+def test_where_stability_is_lost_along_a_second_parameter(call, tmp_path):
+    """The critical rate of the perfect solution, for teachers of several norms."""
+    arguments = ("--parameter", "rule.outer_rate", "--from", "1.5", "--to", "2.4", "--json")
+    status, out, err = call(
+        "continue", "saad-solla", *arguments, "--curve", "model.teacher_overlap=0.95:1.05",
+        "--out", "found",
+    )  # fmt: skip
+    assert (status, err) == (0, "")
+    (curve,) = json.loads(out)["curves"]
+    assert curve["parameters"] == ["rule.outer_rate", "model.teacher_overlap"]
+    for rate, overlap in list(zip(curve["first"], curve["second"], strict=True))[::5]:
+        eye = np.eye(2)
+        experiment = Experiment.load("saad-solla").replace(
+            **{"model.teacher_overlap": overlap, "rule.outer_rate": 1.0}
+        )
+        point = fixed_point_near(experiment, overlap * eye, overlap * eye, np.ones(2))
+        assert critical_rate(point) == pytest.approx(rate, abs=1e-7)
+    assert (tmp_path / "found" / "curves.svg").exists()
+    assert call("plot", "found/curves.nc", "--out", "redrawn")[0] == 0
+
+
+def test_a_run_names_the_fixed_point_that_its_plateau_lingers_at(call):
+    status, out, _ = call("run", "saad-solla", "--json")
+    assert status == 0
+    (plateau,) = json.loads(out)["plateaus"]
+    assert plateau["fixed_point"]["label"] == "symmetric"
+    assert plateau["fixed_point"]["unstable"] == 1
+    escape = plateau["escape"]
+    assert escape["measured"] == json.loads(out)["escape_time"]
+    assert abs(escape["linearised_error"]) < 0.1
+    assert escape["linearised"] == pytest.approx(
+        escape["measured"] * (1 + escape["linearised_error"])
+    )
+    status, out, _ = call("run", "saad-solla", "--out", "found")
+    assert "lingers at a symmetric fixed point (unstable in 1 direction" in out
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -80,6 +121,9 @@ def test_a_branch_as_json_and_as_files(call, tmp_path):
         (("--parameter", "rule.outer_rate", "--from", "0", "--to", "inf"), "finite"),
         (("--parameter", "rule.regime", "--from", "0", "--to", "1"), "not a number"),
         (("--from", "0", "--to", "1"), "--parameter"),
+        ((*RANGE, "--curve", "rule.head_rate"), "KEY=A:B"),
+        ((*RANGE, "--curve", "model.teacher_overlap=2:3"), "must contain"),
+        ((*RANGE, "--curve", "tasks.label_nois=0:1"), "label_noise"),
     ],
 )
 def test_a_users_error_is_one_line_and_writes_nothing(call, tmp_path, arguments, words):
