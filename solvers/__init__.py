@@ -3,7 +3,8 @@
 from solvers.compare import compare, scaling
 from solvers.continuation import continue_all, continue_branch
 from solvers.curves import special_curve
-from solvers.escape import escape_against_dimension, lingering, predict_escape
+from solvers.escape import lingering, predict_escape
+from solvers.escape_scaling import escape_against_dimension
 from solvers.experiment import Experiment, ExperimentError
 from solvers.fixed_points import fixed_point_near, fixed_points
 from solvers.integrate import integrate

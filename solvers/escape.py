@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,9 +19,6 @@ from solvers.fixed_points import fixed_point_near
 from solvers.plateau import ESCAPED
 from solvers.results import NumericalFailure, Plateau, Trajectory
 from solvers.steady import Steady
-
-if TYPE_CHECKING:
-    from solvers.experiment import Experiment
 
 Array = NDArray[np.float64]
 
@@ -260,65 +257,4 @@ def _compare(
         predicted=escape.predicted + since,
         linearised=escape.linearised + since,
         measured=reached,
-    )
-
-
-@dataclass(frozen=True)
-class Scaling:
-    """Mean escape times at several dimensions N, and their slope against ln N.
-
-    ``times`` (dimensions, runs), NaN where a run did not escape; ``slope`` is the fitted one,
-    ``theory`` = 1/(2λ) with λ the growth rate of the leading mode: an initial asymmetry of order
-    N^(−1/2) has to grow to O(1).
-    """
-
-    dimensions: NDArray[np.intp]
-    times: Array
-    slope: float
-    slope_error: float
-    theory: float
-
-
-def escape_against_dimension(
-    experiment: Experiment, dimensions: Sequence[int], runs: int = 10, seed: int = 0
-) -> Scaling:
-    """Escape times of the flow from starts drawn as of dimension N, against ln N.
-
-    ``experiment`` needs ``initial.random``; its dimension and seed are replaced.
-
-    Raises:
-        ExperimentError: the starts are not drawn at random.
-        NumericalFailure: fewer than two dimensions have a run that escapes from a plateau.
-    """
-    from solvers.integrate import integrate
-
-    if experiment.initial.random is None:
-        raise ExperimentError("escape against N needs random starts: give initial.random")
-    times = np.full((len(dimensions), runs), np.nan)
-    rates: list[float] = []
-    for i, dimension in enumerate(dimensions):
-        for run in range(runs):
-            start = {"initial.random.dimension": int(dimension), "initial.random.seed": seed + run}
-            trajectory = integrate(experiment.replace(**start), throw=False)
-            if trajectory.escape_time is not None:
-                times[i, run] = trajectory.escape_time
-            if not rates:
-                found = lingering(trajectory)
-                rates += [f.escape.rate for f in found if f.escape is not None]
-    mean = (
-        np.nanmean(times, axis=1) if np.isfinite(times).any() else np.full(len(dimensions), np.nan)
-    )
-    good = np.isfinite(mean)
-    if good.sum() < 2 or not rates:
-        raise NumericalFailure("Too few runs escape from a plateau: raise integrate.time.", times)
-    logs = np.log(np.asarray(dimensions, float))[good]
-    centred = logs - logs.mean()
-    weights = centred / (centred @ centred)
-    spread = np.nanstd(times, axis=1, ddof=1)[good] / np.sqrt(np.isfinite(times).sum(1)[good])
-    return Scaling(
-        np.asarray(dimensions),
-        times,
-        float(weights @ mean[good]),
-        float(np.sqrt(weights**2 @ spread**2)),
-        1 / (2 * rates[-1]),
     )
