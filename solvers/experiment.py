@@ -195,7 +195,7 @@ class Experiment:
         """
         from theory.activations import linear
         from theory.errors import NoTheoryError
-        from theory.flow import Structure, derive
+        from theory.flow import Structure, check_units, derive
         from theory.printing import PrintedFlow
 
         structure = Structure(
@@ -203,6 +203,7 @@ class Experiment:
             linear=self.activation == linear,
         )  # fmt: skip
         try:
+            check_units(self.rule, self.activation)
             return PrintedFlow.of(derive(self.rule, structure), self.activation)
         except NoTheoryError as error:
             raise ExperimentError(error) from error
@@ -219,10 +220,10 @@ class Experiment:
         from theory.native import UnsupportedError
 
         heads, backend = self.tasks.heads is not None, self.integrate.backend
-        compiled = compile_flow(
-            self.rule, self.layout, self.activation, heads=heads, backend=backend
-        )
         try:
+            compiled = compile_flow(
+                self.rule, self.layout, self.activation, heads=heads, backend=backend
+            )
             compiled.source  # noqa: B018 (derives)
             compiled.tier  # noqa: B018 (asks whether the backend can be had)
         except (NoTheoryError, NoClosedFormError, UnsupportedError) as error:

@@ -143,6 +143,8 @@ class _Reducer:
     activation: Activation
     scalars: dict[Symbol, Expr] = field(default_factory=dict)
     known: dict[tuple[str, tuple[Value, ...]], Expr] = field(default_factory=dict)
+    equal: dict[Expr, Symbol] = field(default_factory=dict)
+    """The scalar that first had a value: averages that are equal by symmetry are one."""
 
     def patterns(self, axes: str) -> Iterator[tuple[Value, ...]]:
         """Canonical index patterns over the axes, symmetric ones once."""
@@ -233,8 +235,11 @@ class _Reducer:
         """A symbol for a scalar, unless it is as short as one."""
         if total.is_number or total.is_Symbol or (-total).is_Symbol:
             return total
+        if total in self.equal and tensor not in self.flow.outputs:
+            return self.equal[total]
         name = Symbol(f"{tensor}_{''.join(f'{k}{n}' for k, n in key)}" if key else tensor)
         self.scalars[name] = total
+        self.equal.setdefault(total, name)
         return name
 
     def _piece(self, piece: Piece, key: tuple[Value, ...]) -> Expr:
@@ -252,7 +257,8 @@ class _Reducer:
         first, *rest = left
         total = sympy.Integer(0)
         for value, count in self.choices(range_of(first), tuple(named.values())):
-            total += count * self._sum(term, tuple(rest), {**named, first: value})
+            part = self._sum(term, tuple(rest), {**named, first: value})
+            total += sympy.Add(*(count * each for each in sympy.Add.make_args(part)))
         return total
 
     def _value(self, entry: Indexed, named: Mapping[Symbol, Value]) -> Expr:

@@ -16,8 +16,7 @@ from numpy.typing import NDArray
 from theory import finite_support, machine
 from theory.activations import Activation, linear
 from theory.bound import Bound, bind, places
-from theory.errors import NoTheoryError
-from theory.flow import Structure, symbolic
+from theory.flow import Structure, check_units, symbolic
 from theory.kinks import has_kinks
 from theory.native import UnsupportedError, literals
 from theory.overlaps import Layout, field_covariance
@@ -386,8 +385,6 @@ def compile_flow(
 
     ``backend``: "numpy", "numba" (loops that LLVM compiles) or "auto" (these where they exist).
     """
-    if rule.linear_only and activation != linear:
-        raise NoTheoryError(f"rule {rule.name!r} has a theory for linear networks alone: "
-                            "set model.activation = linear")  # fmt: skip
+    check_units(rule, activation)
     structure = Structure(layout.blocks is not None, heads, linear=activation == linear)
     return _shared(symbolic(rule), structure, activation, layout, backend)

@@ -15,9 +15,11 @@ import sympy
 from sympy import Expr, IndexedBase, Symbol
 
 from theory import finite_head
+from theory.activations import Activation, linear
 from theory.differentiation import pull_back
 from theory.errors import NoTheoryError
 from theory.indexed import Definition, Piece, Program, index, indices
+from theory.kinks import has_kinks
 from theory.noise import pushed_noise, query_noise
 from theory.rules.base import Rule
 from theory.symbolic_network import Derivation, SymbolicNetwork
@@ -103,6 +105,26 @@ def _check(rule: Rule) -> None:
         raise NoTheoryError(
             "an inner loop on an extensive support of finite ratio has no population map: "
             "set rule.support_ratio = inf, or rule.regime = streaming or gradient-flow"
+        )
+
+
+def check_units(rule: Rule, activation: Activation) -> None:
+    """Refuse units for which the flow of a rule does not exist.
+
+    At a support of finite ratio the total derivative acts on single support examples, through
+    g'', whose square has no average where g has a kink.
+    """
+    if rule.linear_only and activation != linear:
+        raise NoTheoryError(
+            f"rule {rule.name!r} has a theory for linear networks alone: "
+            "set model.activation = linear"
+        )
+    finite = _finite(getattr(rule, "support_ratio", None))
+    if finite and getattr(rule, "order", "first") == "exact" and has_kinks(activation):
+        raise NoTheoryError(
+            "the exact order at finite rule.support_ratio needs the second derivative of g on single "
+            f"examples, which {activation.name} does not have: set rule.order = first or "
+            "rule.support_ratio = inf"
         )
 
 

@@ -154,7 +154,7 @@ class Style:
         terms = value.as_ordered_terms() if self.latex else [value]
         signed = [self.expression(t) for t in terms]
         later = [t if t[0] == "-" else f"+ {t}" for t in signed[1:]]
-        return _lines([signed[0], *later], self.latex)
+        return lines_of([signed[0], *later], self.latex)
 
     def _summed(self, term: Expr, sums: tuple[Symbol, ...]) -> str:
         """A sum, with the factors in front that do not depend on its indices."""
@@ -201,7 +201,7 @@ def equations(flow: Flow, latex: bool) -> list[tuple[str, list[tuple[str, str]]]
     for definition in flow.definitions:
         title = "Flow" if definition.name in RATES else "Definitions"
         for number, piece in enumerate(definition.pieces):
-            right = _lines(style.terms(piece), latex)
+            right = lines_of(style.terms(piece), latex)
             if definition.external:
                 right = rf"({right})^{{+}}" if latex else f"({right})⁺"
             adds = any(_overlap(piece, earlier) for earlier in definition.pieces[:number])
@@ -210,7 +210,7 @@ def equations(flow: Flow, latex: bool) -> list[tuple[str, list[tuple[str, str]]]
     return list(sections.items())
 
 
-def _lines(terms: list[str], latex: bool) -> str:
+def lines_of(terms: list[str], latex: bool) -> str:
     """Terms side by side; in LaTeX a new line where the page ends."""
     if not latex:
         return " ".join(terms)
@@ -286,13 +286,18 @@ LONG = 12
 """Operations from which on a sum below a root gets a name."""
 
 
+def docs_of(flow: Flow) -> dict[str, str]:
+    """What the scalars of a flow mean, by name."""
+    docs = {f.name: f.metadata.get("doc", f.name) for f in fields(flow.rule)}
+    return docs | {"label_noise": "σ, label noise; ν a normal number"}
+
+
 def preamble(flow: Flow, activation: Activation, latex: bool) -> list[str]:
     """What the letters mean: the model, the rates, the indices, the tensors."""
     which = 0 if latex else 1
     letters = {str(i)[0] for d in flow.definitions for p in d.pieces
                for i in (*p.at, *p.summed(p.expression))}  # fmt: skip
-    docs = {f.name: f.metadata.get("doc", f.name) for f in fields(flow.rule)}
-    docs["label_noise"] = "σ, label noise; ν a normal number"
+    docs = docs_of(flow)
     rates = [rate_meaning(name, docs.get(name, name), latex) for name in flow.scalars]
     g: Any = activation.name if activation.expression is None else activation.expression
     if latex:

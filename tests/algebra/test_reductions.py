@@ -19,6 +19,7 @@ from theory.flow import Structure, derive
 from theory.overlaps import Layout
 from theory.parameters import parameters
 from theory.plateaus import growth_rate_of_alignment, symmetric_plateau
+from theory.printed_reduction import printed
 from theory.rules import Anil, AverageRisk, FrozenRepresentation, Sgd
 from theory.tasks import TaskDistribution
 
@@ -53,7 +54,7 @@ def full_state(k, m):
     return Q, R, w
 
 
-def values(reduction, p, k, m):
+def values(reduction, p, k, m, scalars=None):
     """The rates and the error of a reduction at STATE, scalar by scalar."""
     numbers = {"K": k, "M": m, **TASKS, **STATE}
     names = (*reduction.flow.scalars, "v_d", "v_o")
@@ -65,7 +66,7 @@ def values(reduction, p, k, m):
         found = {s: known[s] if s in known else numbers[s.name] for s in symbols}
         return float(sympy.N(expression.subs(found)))
 
-    for symbol, expression in reduction.scalars.items():
+    for symbol, expression in (scalars or reduction.scalars).items():
         known[symbol] = at(expression)
     return {s.name: at(rate) for s, rate in reduction.state.items()} | {
         "error": at(reduction.error)
@@ -96,6 +97,9 @@ def test_reduced_rates_are_those_of_the_full_flow(name, ansatz, k, m):
     assert found.keys() == expected.keys()
     for key, value in expected.items():
         assert found[key] == pytest.approx(value, rel=1e-11, abs=1e-14), key
+    assert values(reduction, p | known, k, m, printed(reduction)) == pytest.approx(
+        found, rel=1e-11, abs=1e-14
+    )
 
 
 @pytest.mark.parametrize("ansatz", [SITE_SYMMETRIC, SYMMETRIC, SPECIALISED], ids=lambda a: a.name)
@@ -169,3 +173,14 @@ def test_sizes_stay_symbols():
     reduction = reduce(derive(RULES["anil first"]), SPECIALISED, erf)
     symbols = set().union(*(e.free_symbols for e in reduction.scalars.values()))
     assert {K, M} <= symbols
+
+
+def test_averages_that_are_equal_by_symmetry_are_printed_once():
+    """Two pairs of learner units and 29 four-point averages at any number of units."""
+    reduction = reduce(derive(RULES["anil first"]), SITE_SYMMETRIC, erf)
+    scalars = printed(reduction)
+    assert sum(s.name.startswith("I4") for s in scalars) == 29
+    assert len(set(scalars.values())) == len(scalars)
+    (all_alike,) = (e for s, e in scalars.items() if s.name == "I4_pair_h0h0h0h0")
+    Q = next(s for s in reduction.state if s.name == "Q")
+    assert all_alike == 4 * sympy.asin(Q / (1 + 3 * Q)) / (pi**2 * sqrt(1 + 2 * Q))
