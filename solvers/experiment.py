@@ -24,6 +24,7 @@ from theory.tasks import TaskDistribution
 if TYPE_CHECKING:
     from theory.activations import Activation
     from theory.codegen import CompiledFlow
+    from theory.flow import Structure
     from theory.printing import PrintedFlow
 
 Array = NDArray[np.float64]
@@ -187,24 +188,28 @@ class Experiment:
         return ACTIVATIONS[given] if isinstance(given, str) else given
 
     @cached_property
+    def structure(self) -> Structure:
+        """What changes the equations beside the rule: input blocks, given heads, linear units."""
+        from theory.activations import linear
+        from theory.flow import Structure
+
+        heads = self.tasks.heads is not None
+        return Structure(bool(self.layout.blocks), heads, self.activation == linear)
+
+    @cached_property
     def flow(self) -> PrintedFlow:
         """The order-parameter flow that is derived from the rule; ``flow.latex()`` prints it.
 
         Raises:
             ExperimentError: there is no theory for this combination.
         """
-        from theory.activations import linear
         from theory.errors import NoTheoryError
-        from theory.flow import Structure, check_units, derive
+        from theory.flow import check_units, derive
         from theory.printing import PrintedFlow
 
-        structure = Structure(
-            blocks=bool(self.layout.blocks), heads=self.tasks.heads is not None,
-            linear=self.activation == linear,
-        )  # fmt: skip
         try:
             check_units(self.rule, self.activation)
-            return PrintedFlow.of(derive(self.rule, structure), self.activation)
+            return PrintedFlow.of(derive(self.rule, self.structure), self.activation)
         except NoTheoryError as error:
             raise ExperimentError(error) from error
 

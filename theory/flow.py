@@ -122,8 +122,8 @@ def check_units(rule: Rule, activation: Activation) -> None:
     finite = _finite(getattr(rule, "support_ratio", None))
     if finite and getattr(rule, "order", "first") == "exact" and has_kinks(activation):
         raise NoTheoryError(
-            "the exact order at finite rule.support_ratio needs the second derivative of g on single "
-            f"examples, which {activation.name} does not have: set rule.order = first or "
+            "the exact order at finite rule.support_ratio needs the second derivative of g on "
+            f"single examples, which {activation.name} does not have: set rule.order = first or "
             "rule.support_ratio = inf"
         )
 

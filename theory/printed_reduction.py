@@ -154,7 +154,7 @@ def tidied(form: Expr, dets: dict[Expr, Symbol]) -> Expr:
 
 @cache
 def _factors(polynomial: Expr) -> tuple[Expr, tuple[tuple[Expr, int], ...]]:
-    """Number and factors of a polynomial, each factor with a positive constant term if it has one."""
+    """Number and factors of a polynomial; a factor's constant term is positive if there is one."""
     number, factors = sympy.factor_list(sympy.expand(polynomial))
     made = []
     for factor, power in factors:

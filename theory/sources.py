@@ -10,7 +10,7 @@ import os
 import re
 import tempfile
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from pathlib import Path
 from types import CodeType
@@ -153,7 +153,15 @@ def _engine_digest() -> str:
 
 
 def _statement(rule: type[Rule]) -> str:
-    """The text of a rule, or its byte code where no file holds the text, as in a worker process."""
+    """The text of a rule and of the rules that it is made from, outside this package."""
+    classes = [
+        c for c in rule.__mro__ if issubclass(c, Rule) and not c.__module__.startswith("theory")
+    ]
+    return "\n".join(map(_text, classes)) or rule.name
+
+
+def _text(rule: type[Rule]) -> str:
+    """The text of a class, or its byte code where no file holds it, as in a worker process."""
     try:
         return inspect.getsource(rule)
     except (OSError, TypeError):
@@ -191,15 +199,31 @@ def source_of(
 ) -> str:
     """Generated source of a function, from the cache on disk where it has been made before."""
     path = source_path(rule, structure, activation, name, backend)
+    return _kept(path, lambda: generate(derive(rule, structure), activation, name, backend))
+
+
+def page_of(
+    rule: Rule, structure: Structure, activation: Activation, style: str, write: Callable[[], str]
+) -> str:
+    """A printed page of a flow, from the cache on disk where it has been written before.
+
+    ``style`` names how it is printed; the page holds no numbers, so that rates do not matter.
+    """
+    key = _key(symbolic(rule), structure, activation)[:32]
+    return _kept(cache_folder() / f"page_{style}_{key}.txt", write)
+
+
+def _kept(path: Path, make: Callable[[], str]) -> str:
+    """The text in a file, which is made where there is none."""
     try:
         return path.read_text(encoding="utf-8")
     except OSError:
-        source = generate(derive(rule, structure), activation, name, backend)
+        text = make()
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(
             "w", dir=path.parent, delete=False, encoding="utf-8"
         ) as file:
-            file.write(source)
+            file.write(text)
         os.replace(file.name, path)
-    return source
+    return text

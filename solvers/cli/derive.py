@@ -40,10 +40,7 @@ def derive(
     experiment = common.experiment(source, set)
     folder = common.destination(out) if out else None
     with common.progress("derive", quiet):
-        if ansatz:
-            page = _reduced(experiment, ansatz, style)
-        else:
-            page = getattr(experiment.flow, style)(averages=averages)
+        page = _page(experiment, ansatz, style, averages)
     if folder:
         path = folder / f"equations{FORMATS[style]}"
         store.write_atomically(path, lambda file: file.write_text(page, encoding="utf-8"))
@@ -54,12 +51,23 @@ def derive(
         common.echo(page)
 
 
-def _reduced(experiment: Experiment, name: str, style: str) -> str:
-    """The page of the flow on the states of an ansatz."""
-    from theory.ansatz import ANSAETZE, reduce
-    from theory.errors import NoClosedFormError
-    from theory.printed_reduction import page
-    from theory.printing import ascii_text
+def _page(experiment: Experiment, ansatz: str | None, style: str, averages: bool) -> str:
+    """The page of a flow, or of its reduction, as it was printed before or derived now."""
+    from theory.sources import page_of
+
+    if ansatz:
+        _check(experiment, ansatz)
+        kind = f"{style}_{ansatz}"
+        write = lambda: _reduced(experiment, ansatz, style)  # noqa: E731
+    else:
+        kind = f"{style}_averages" if averages else style
+        write = lambda: getattr(experiment.flow, style)(averages=averages)  # noqa: E731
+    return page_of(experiment.rule, experiment.structure, experiment.activation, kind, write)
+
+
+def _check(experiment: Experiment, name: str) -> None:
+    """Refuse an ansatz that is none, or that does not fit the numbers of units."""
+    from theory.ansatz import ANSAETZE
 
     one_of("--ansatz", name, tuple(ANSAETZE))
     extra = experiment.layout.hidden - experiment.layout.teacher_hidden
@@ -68,6 +76,15 @@ def _reduced(experiment: Experiment, name: str, style: str) -> str:
         raise ExperimentError(
             f"--ansatz {name} needs model.hidden {needs} model.teacher_hidden; change one of them"
         )
+
+
+def _reduced(experiment: Experiment, name: str, style: str) -> str:
+    """The page of the flow on the states of an ansatz."""
+    from theory.ansatz import ANSAETZE, reduce
+    from theory.errors import NoClosedFormError
+    from theory.printed_reduction import page
+    from theory.printing import ascii_text
+
     try:
         reduction = reduce(experiment.flow, ANSAETZE[name], experiment.activation)
     except NoClosedFormError as error:
