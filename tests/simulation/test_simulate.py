@@ -1,5 +1,8 @@
 """The simulation: its vectors, its step, its randomness, and what it refuses."""
 
+import tomllib
+from pathlib import Path
+
 import numpy as np
 import pytest
 from scipy.special import erf
@@ -9,34 +12,13 @@ from solvers.ensemble import Ensemble
 from solvers.runs import Runs, Setup
 from solvers.simulate import simulate
 
-TABLES = {
-    "model": {
-        "hidden": 3,
-        "teacher_hidden": 2,
-        "teacher_overlap": [[1.1, 0.25], [0.25, 0.8]],
-    },
-    "tasks": {
-        "head_mean": [0.7, -0.4],
-        "head_covariance": [[0.5, 0.2], [0.2, 0.4]],
-        "label_noise": 0.3,
-    },
-    "rule": {"name": "average-risk", "outer_rate": 0.5, "head_rate": 0.2},
-    "initial": {
-        "Q": [[0.5, 0.1, -0.08], [0.1, 0.4, 0.05], [-0.08, 0.05, 0.6]],
-        "R": [[0.3, 0.1], [-0.2, 0.2], [0.1, 0.25]],
-        "w": [0.6, -0.5, 0.3],
-    },
-    "integrate": {"time": 1.0},
-    "simulate": {"dimension": 40, "runs": 3, "seed": 4},
-}
-BASE = Experiment.from_dict(TABLES)
-
-BLOCKS = {
-    "model.inputs": [{"variance": 0.4, "fraction": 0.3}, {"variance": 1.5, "fraction": 0.7}],
-    "model.teacher_overlap": [[[0.3, -0.05], [-0.05, 0.35]], [[0.7, 0.1], [0.1, 0.5]]],
-    "initial.Q": [np.diag([0.3, 0.2, 0.3]).tolist(), np.diag([0.5, 0.4, 0.3]).tolist()],
-    "initial.R": [[[0.1, 0.05], [0.02, 0.1], [0.0, 0.1]], [[0.2, 0.1], [0.1, 0.0], [-0.1, 0.2]]],
-}
+STUDY = Path(__file__).parent
+BASE = Experiment.load(STUDY / "three-units.toml").replace(
+    rule={"name": "average-risk", "outer_rate": 0.5, "head_rate": 0.2},
+    simulate={"dimension": 40, "runs": 3, "seed": 4},
+    **{"tasks.label_noise": 0.3, "integrate.time": 1.0},
+)
+BLOCKS = tomllib.loads((STUDY / "two-blocks.toml").read_text())
 
 
 def anil(**more):

@@ -1,5 +1,8 @@
 """Finite-N runs of each rule against its integrated flow, and how deviations shrink with N."""
 
+import tomllib
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -7,34 +10,9 @@ from solvers import Experiment, ExperimentError, integrate
 from solvers.compare import compare, scaling, theory_at
 from solvers.simulate import simulate
 
-TABLES = {
-    "model": {
-        "hidden": 3,
-        "teacher_hidden": 2,
-        "teacher_overlap": [[1.1, 0.25], [0.25, 0.8]],
-    },
-    "tasks": {
-        "head_mean": [0.9, -0.4],
-        "head_covariance": [[0.5, 0.2], [0.2, 0.4]],
-        "label_noise": 0.2,
-    },
-    "rule": {"name": "average-risk", "outer_rate": 1.5, "head_rate": 0.5},
-    "initial": {
-        "Q": [[0.5, 0.1, -0.08], [0.1, 0.4, 0.05], [-0.08, 0.05, 0.6]],
-        "R": [[0.3, 0.1], [-0.2, 0.2], [0.1, 0.25]],
-        "w": [0.6, -0.5, 0.3],
-    },
-    "integrate": {"time": 3.0},
-}
-BASE = Experiment.from_dict(TABLES)
-BLOCKS = {
-    "model.inputs": [{"variance": 0.5, "fraction": 0.4}, {"variance": 1.5, "fraction": 0.6}],
-    "model.teacher_overlap": [[[0.3, -0.05], [-0.05, 0.35]], [[0.7, 0.1], [0.1, 0.5]]],
-    "initial.Q": [np.diag([0.3, 0.2, 0.3]).tolist(), np.diag([0.5, 0.4, 0.3]).tolist()],
-    "initial.R": [[[0.1, 0.05], [0.02, 0.1], [0.0, 0.1]], [[0.2, 0.1], [0.1, 0.0], [-0.1, 0.2]]],
-}
-
-
+STUDY = Path(__file__).parent
+BASE = Experiment.load(STUDY / "three-units.toml")
+BLOCKS = tomllib.loads((STUDY / "two-blocks.toml").read_text())
 OUTER = {"outer_rate": 1.5, "head_rate": 0.5}
 
 
