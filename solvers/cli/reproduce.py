@@ -33,7 +33,8 @@ def reproduce(
     rows: list[Row] = []
     if markdown:
         common.echo(
-            "| paper | statement | expected | found | within | |\n|---|---|---|---|---|---|"
+            "| paper | statement | expected | our number | within | | command |\n"
+            "|---|---|---|---|---|---|---|"
         )
     for paper in names:
         with common.progress(f"reproduce {paper}", quiet) as report:
@@ -66,7 +67,7 @@ def _line(row: Row) -> str:
 def _markdown(row: Row) -> str:
     relation = "" if row.relation == "=" else f"{row.relation} "
     cells = (
-        PAPERS[row.paper][0], row.statement, f"{relation}{row.expected:.6g}",
-        f"{row.found:.6g}", f"{row.tolerance:.1g}", _verdict(row),
+        PAPERS[row.paper][0].split(",")[0], row.statement, f"{relation}{row.expected:.6g}",
+        f"{row.found:.6g}", f"{row.tolerance:.1g}", _verdict(row), f"`{row.command}`",
     )  # fmt: skip
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"

@@ -1,6 +1,7 @@
 """``macrodyn reproduce``: rows, verdicts, exit status."""
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -81,6 +82,11 @@ def test_users_errors(arguments, capsys):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", PAPERS)
 def test_every_row_passes(name):
+    """And the README shows them as they are expected."""
     rows = list(reproduce(name))
     assert rows
     assert [row.statement for row in rows if not row.passed] == []
+    shown = (Path(__file__).parents[2] / "README.md").read_text().replace("\\|", "|")
+    for row in rows:
+        assert f"| {row.statement} |" in shown
+        assert f"{row.expected:.6g} |" in shown
