@@ -231,6 +231,8 @@ def _row(steady: Steady, special: SpecialPoint) -> Special:
         rate = steady.parameter == "rule.outer_rate"
         words += "; the critical learning rate" if rate else "; stability changes here"
     before, after = special.unstable
+    if special.kind == "branch-point" and before == after:
+        words += " where the branch turns back into its own image"
     text = f"{steady.parameter} = {special.parameter:.10g}: {words} ({before} → {after} unstable)"
     error = steady.error(special.x, special.parameter)
     return Special(

@@ -86,7 +86,8 @@ def critical_rate(
     """The largest value of ``parameter`` at which the fixed point is stable, by continuation.
 
     The branch is followed upwards from a stable fixed point to where it first loses stability or
-    turns back at a fold, downwards from an unstable one. ``largest`` bounds the search (default:
+    turns back (at a fold, or by meeting its own image), downwards from an unstable one.
+    ``largest`` bounds the search (default:
     100 times the value, at least 100).
 
     Raises:
@@ -122,15 +123,18 @@ def _growing_windows(steady: Steady, point: FixedPoint, low: float, high: float)
 
 
 def _first_change(track: Track, start: float) -> float | None:
+    """Where stability changes next to ``start``, or a stable branch turns back and is gone."""
     index = int(np.argmin([abs(p.parameter - start) for p in track.points]))
     upwards = list(track.points[index:])
     downwards = list(reversed(track.points[: index + 1]))
     for side in (upwards, downwards):
         for a, b in pairwise(side):
-            if (a.unstable == 0) != (b.unstable == 0):
+            stable = a.unstable == 0, b.unstable == 0
+            turned = all(stable) and a.node.tangent[-1] * b.node.tangent[-1] < 0
+            if turned or stable[0] != stable[1]:
                 first, second = (a, b) if side is upwards else (b, a)
                 found = special_points(track.sheet, first, second)
-                critical = [s.parameter for s in found if s.critical]
+                critical = [s.parameter for s in found if s.critical or turned]
                 if critical:
                     return critical[0]
     return None

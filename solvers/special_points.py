@@ -17,7 +17,7 @@ from solvers.track import EDGE, Point, Sheet, SpecialPoint, Track
 
 Array = NDArray[np.float64]
 
-REACH = ((6e-3, 1e-8), (1e-3, 1e-5))
+REACH = ((6e-3, 1e-8), (1e-3, 1e-5), (6e-3, 1e-5))
 """Distances of the points from which a crossing is interpolated, relative to 1 + max|X|, each with
 the share of the values by which they may miss a polynomial of lower degree."""
 BOTH_SIDES = np.array([-1.0, -0.7, -0.3, 0.3, 0.7, 1.0])
@@ -192,13 +192,19 @@ def _crossings(
 
 
 def _ordered(field: Sheet, eigenvalues: Spectrum) -> Array:
-    return np.sort(field.problem.growth(eigenvalues))[::-1]
+    """Growth rates, the largest first, of the modes that are not neutral all along."""
+    return np.sort(field.problem.growth(_moving(field, eigenvalues)))[::-1]
+
+
+def _moving(field: Sheet, eigenvalues: Spectrum) -> Spectrum:
+    return eigenvalues[np.argsort(np.abs(eigenvalues))[field.neutral :]]
 
 
 def _kind(field: Sheet, point: Point) -> str:
     """The kind of crossing, by the eigenvalue that is closest to neutral."""
     problem = field.problem
-    value = point.eigenvalues[np.argmin(np.abs(problem.growth(point.eigenvalues)))]
+    moving = _moving(field, point.eigenvalues)
+    value = moving[np.argmin(np.abs(problem.growth(moving)))]
     scale = np.abs(point.eigenvalues).max(initial=1e-300)
     if abs(value.imag) > 1e-6 * scale:
         return "neimark-sacker" if problem.discrete else "hopf"
@@ -263,24 +269,40 @@ def _interpolated(
     itself and leave the square root of rounding; at a distance they do not. Repeated where the
     first guess was not in the middle. Unchanged if the test function is not smooth there.
     """
-    (reach, roughness), nearer = REACH
     for _ in range(CENTRED):
-        h, rough = crossing
-        width = min(length / 2, reach * (1 + float(np.abs(rough.node.X).max())))
-        points = [p for p in map(at, h + width * offsets) if p is not None]
-        values = np.array([test(p) for p in points])
-        root = _root(values, offsets, roughness) if len(points) == len(offsets) else None
-        if root is None:
-            reach, roughness = nearer
-            continue
-        weights = _lagrange(offsets, root)
-        tangent = weights @ [p.node.tangent for p in points]
-        X = weights @ [p.node.X for p in points]
-        node = replace(rough.node, X=X, tangent=tangent / np.linalg.norm(tangent))
-        crossing = h + width * root, field.point(node)
-        if abs(root) < 0.05:
+        better = next(filter(None, (_once(field, test, at, crossing, r, length, offsets)
+                                    for r in REACH)), None)  # fmt: skip
+        if better is None:
+            break
+        shift, crossing = better
+        if shift < 0.05:
             break
     return crossing
+
+
+def _once(
+    field: Sheet,
+    test: Callable[[Point], float],
+    at: Callable[[float], Point | None],
+    crossing: tuple[float, Point],
+    reach: tuple[float, float],
+    length: float,
+    offsets: Array,
+) -> tuple[float, tuple[float, Point]] | None:
+    """The crossing interpolated about its last place, and how far off the middle it was."""
+    h, rough = crossing
+    width = min(length / 2, reach[0] * (1 + float(np.abs(rough.node.X).max())))
+    points = [p for p in map(at, h + width * offsets) if p is not None]
+    if len(points) < len(offsets):
+        return None
+    root = _root(np.array([test(p) for p in points]), offsets, reach[1])
+    if root is None:
+        return None
+    weights = _lagrange(offsets, root)
+    tangent = weights @ [p.node.tangent for p in points]
+    X = weights @ [p.node.X for p in points]
+    node = replace(rough.node, X=X, tangent=tangent / np.linalg.norm(tangent))
+    return abs(root), (h + width * root, field.point(node))
 
 
 def _root(values: Array, offsets: Array, roughness: float) -> float | None:

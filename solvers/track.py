@@ -59,7 +59,10 @@ class SpecialPoint:
 
 @dataclass(frozen=True)
 class Sheet:
-    """The curve of zeros x = origin + right z in the coordinates X = (z, (λ − shift)/unit)."""
+    """The curve of zeros x = origin + right z in the coordinates X = (z, (λ − shift)/unit).
+
+    ``neutral`` is the number of modes that are neutral all along, those of a continuous family.
+    """
 
     problem: Problem
     origin: Array
@@ -67,6 +70,7 @@ class Sheet:
     left: Array
     shift: float
     unit: float
+    neutral: int = 0
 
     @property
     def curve(self) -> Curve:
@@ -112,7 +116,7 @@ def sheet(problem: Problem, x: Array, parameter: float, unit: float, family: int
         U, singular, rows = np.linalg.svd(J)
         kept = singular > 1e-7 * max(singular.max(initial=0.0), 1e-300)
         right, left = basis @ rows[kept].T, basis @ U[:, kept]
-    return Sheet(problem, x.copy(), right, left, parameter, unit)
+    return Sheet(problem, x.copy(), right, left, parameter, unit, family)
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,32 @@ def test_critical_rate_is_the_same_from_above_and_below(committee, perfect):
     np.testing.assert_allclose(values, values[0], rtol=1e-9)
 
 
+def test_a_unit_that_does_nothing_changes_no_critical_rate(committee, perfect):
+    """Its overlaps are free, which makes a family of fixed points and as many neutral modes."""
+    wide = {"model.hidden": 3, "initial": {"w": [1.0, 1.0, 0.0],
+            "Q": np.diag([1.0, 1.0, 0.3]).tolist(), "R": [[1, 0], [0, 1], [0, 0]]}}  # fmt: skip
+    experiment = committee(2).replace(**wide)
+    Q, R, w = experiment.layout.unpack(experiment.initial_state())
+    point = fixed_point_near(experiment, Q, R, w)
+    assert point.family > 0
+    assert critical_rate(point) == pytest.approx(critical_rate(perfect(committee(2))), abs=1e-8)
+
+
+def test_a_state_that_meets_its_own_image_is_gone_beyond(meta):
+    """Three units for two teachers: the best state ends where it becomes the symmetric one."""
+    experiment = meta(2.0, "streaming").replace(**{"model.hidden": 3})
+    point = fixed_points(experiment, starts=12)[0]
+    assert point.stable
+    rate = critical_rate(point)
+    branch = continue_branch(point, SOURCE, 0.5, 2.5)
+    (special,) = branch.special_points
+    assert special.kind == "branch-point"
+    assert "its own image" in special.sentence
+    assert special.parameter == pytest.approx(rate, abs=1e-8)
+    assert branch.parameter.max() == special.parameter
+    assert (branch.unstable == 0).all()
+
+
 def test_critical_rate_approaches_its_limit_for_many_units(committee, perfect):
     gaps = [K * critical_rate(perfect(committee(K))) - np.sqrt(3) * np.pi for K in (3, 6)]
     assert 0 < -gaps[1] < -0.6 * gaps[0]
