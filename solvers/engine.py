@@ -24,7 +24,7 @@ from solvers.errors import ExperimentError
 from solvers.journal import Record, Task
 from solvers.results import NumericalFailure
 
-BATCH_SECONDS = 0.1
+BATCH_SECONDS = 0.2
 """A batch is made about this long, so that shipping it costs little and no worker waits long."""
 BATCH_TASKS = 1000
 """No batch is longer, however fast the tasks are."""
