@@ -50,13 +50,17 @@ SMALLEST_ERROR = 1e-8
 
 
 def measure(trajectory: Trajectory) -> Record:
-    """What a trajectory shows, as text and numbers; None for what is missing."""
+    """What a trajectory shows, as text and numbers; None for what is missing.
+
+    A trajectory that diverged has no final error or specialization.
+    """
     final = trajectory.layout.pack(trajectory.Q[-1], trajectory.R[-1], trajectory.w[-1])
     plateau = max(trajectory.plateaus, key=lambda p: p.length, default=None)
     growth, unstable = _growth(trajectory, final)
+    diverged = trajectory.status is Status.diverged
     numbers = {
-        "error": trajectory.final.error,
-        "specialization": trajectory.specialization,
+        "error": None if diverged else trajectory.final.error,
+        "specialization": None if diverged else trajectory.specialization,
         "plateau_length": plateau.length if plateau else None,
         "plateau_error": plateau.error if plateau else None,
         "escape_rate": _growth(trajectory, _slowest(trajectory, plateau))[0] if plateau else None,

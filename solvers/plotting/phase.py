@@ -5,8 +5,6 @@ Every label has a colour, a hatch and a place in the legend, so that the map can
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,13 +15,11 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.patheffects import withStroke
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from numpy.typing import NDArray
-from scipy.interpolate import LinearNDInterpolator
-from scipy.spatial import KDTree
 
 from solvers.measures import ALL_LABELS
 from solvers.plotting import style
+from solvers.plotting.rulers import MOST_WRITTEN, Map, map_of, ruler_of
 
 if TYPE_CHECKING:
     import xarray
@@ -48,47 +44,10 @@ STABILITY: dict[str, Any] = {
     "path_effects": [withStroke(linewidth=4.4, foreground="white")],
 }  # fmt: skip
 """The line where end states lose stability."""
-PIXELS = 240
-"""Side of the raster on which adaptively placed points are drawn."""
 SMALLEST_ERROR = 1e-8
 """Contours of the error end here: what is below is zero to the integrator's accuracy."""
-MANY_POINTS = 3000
-"""More adaptively placed points than this are not marked one by one."""
-
-
-@dataclass(frozen=True)
-class Ruler:
-    """One axis on paper: the values of its cells, their edges and centres, and names if listed."""
-
-    key: str
-    scale: str
-    values: Array
-    edges: Array
-    centres: Array
-    names: tuple[str, ...] = ()
-
-    def apply(self, axis: Any, set_scale: Any, set_label: Any) -> None:
-        """Scale, ticks and label of a matplotlib axis."""
-        if self.scale == "log":
-            set_scale("log")
-            axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-            axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-            axis.set_minor_formatter(NullFormatter())
-        if self.names:
-            step = max(1, len(self.names) // 8)
-            axis.set_ticks(self.centres[::step], self.names[::step])
-        set_label(style.NAMES.get(self.key, self.key))
-
-
-@dataclass(frozen=True)
-class Map:
-    """What a panel shows: labels and errors (n_x, n_y) between two rulers, and marked points."""
-
-    x: Ruler
-    y: Ruler
-    labels: Any
-    error: Array
-    marks: tuple[Array, Array] | None = None
+ROOM_OF_A_LEVEL = 0.11
+"""Two contours are not labelled closer to each other than this share of a panel."""
 
 
 def phase_figure(diagram: PhaseDiagram) -> Figure:
@@ -122,6 +81,8 @@ def phase_panel(map: Map, ax: Axes) -> Axes:
                 ax.add_collection(lines)
     _frame(map, ax)
     _contours(map, ax)
+    if map.share is not None:
+        _write(map, ax, map.share)
     if map.marks is not None:
         ax.plot(*map.marks, ".", color=style.INK, ms=1.2, alpha=0.6)
     return ax
@@ -137,6 +98,8 @@ def error_panel(map: Map, ax: Axes) -> Axes:
     mesh = ax.pcolormesh(map.x.edges, map.y.edges, shown.T, norm=norm, cmap="cividis")
     mesh.set_rasterized(True)
     _frame(map, ax)
+    if map.x.names and map.y.names and max(shown.shape) <= MOST_WRITTEN:
+        _write(map, ax, shown)
     ax.figure.colorbar(mesh, ax=ax, label=r"final error $\varepsilon$")
     return ax
 
@@ -144,7 +107,7 @@ def error_panel(map: Map, ax: Axes) -> Axes:
 def _two_panels(diagram: PhaseDiagram) -> Figure:
     figure = style.new_figure(width=1.6 * style.WIDTH, height=4.9)
     left, right = figure.subplots(1, 2, sharex=True, sharey=True)
-    map = _map(diagram.dataset, diagram.axes)
+    map = map_of(diagram.dataset, diagram.axes)
     for ax in (phase_panel(map, left), error_panel(map, right)):
         _stability(diagram.dataset, map, ax)
     right.set_ylabel("")
@@ -167,7 +130,7 @@ def _slices(diagram: PhaseDiagram) -> Figure:
     rest = tuple(key for key in keys if key != across)
     for ax, value in zip(panels, picked, strict=False):
         slab = _slab(dataset, across, value)
-        phase_panel(_map(slab, rest), ax)
+        phase_panel(map_of(slab, rest), ax)
         text = f"{style.NAMES.get(across, across)} = {'∞' if np.isinf(value) else f'{value:.4g}'}"
         ax.annotate(
             text, (0.03, 0.96), xycoords="axes fraction", ha="left", va="top",
@@ -191,7 +154,7 @@ def _curves(diagram: PhaseDiagram) -> Figure:
     """Error and specialization along the one axis, on bands of the labels' colours."""
     dataset, (key,) = diagram.dataset, diagram.axes
     dataset = dataset.sortby(key)
-    ruler = _ruler(dataset[key])
+    ruler = ruler_of(dataset[key])
     labels = dataset["label"].values
     figure = style.new_figure(height=5.4)
     axes = figure.subplots(2, 1, sharex=True)
@@ -214,74 +177,6 @@ def _curves(diagram: PhaseDiagram) -> Figure:
         axes[0].set_yscale("log")
     axes[0].set_xlabel("")
     return figure
-
-
-def _map(dataset: xarray.Dataset, keys: Sequence[str]) -> Map:
-    """The dataset between two rulers: as it is on a grid, else labels by the nearest point."""
-    first, second = keys
-    if "point" not in dataset.dims:
-        dataset = dataset.transpose(first, second, ...)
-        labels, error = dataset["label"].values, dataset["error"].values
-        return Map(_ruler(dataset[first]), _ruler(dataset[second]), labels, error)
-    x, y = _raster(dataset[first]), _raster(dataset[second])
-    at = dataset[first].values, dataset[second].values
-    tree = KDTree(np.stack([_unit(at[0], x), _unit(at[1], y)], -1))
-    grid = np.meshgrid(_unit(x.values, x), _unit(y.values, y), indexing="ij")
-    nearest = tree.query(np.stack(grid, -1).reshape(-1, 2))[1].reshape(grid[0].shape)
-    marks = None if len(at[0]) > MANY_POINTS or x.names or y.names else at
-    labels, error = dataset["label"].values, dataset["error"].values
-    found = error[nearest]
-    for label in () if x.names or y.names else set(labels):
-        own, here = labels == label, labels[nearest] == label
-        found[here] = _between(tree.data[own], error[own], np.stack(grid, -1)[here], found[here])
-    return Map(x, y, labels[nearest], found, marks)
-
-
-def _between(points: Array, errors: Array, at: Array, else_: Array) -> Array:
-    """log ε interpolated linearly between points of one phase, ``else_`` outside of them."""
-    usable = errors > 0
-    if usable.sum() < 4 or np.linalg.matrix_rank(points[usable] - points[usable][0]) < 2:
-        return else_
-    values = LinearNDInterpolator(points[usable], np.log(errors[usable]))(at)
-    return np.where(np.isfinite(values), np.exp(values), else_)
-
-
-def _ruler(values: xarray.DataArray) -> Ruler:
-    """The ruler of a grid's axis: cells reach half-way to their neighbours."""
-    scale, centres = str(values.attrs.get("scale", "linear")), values.values.astype(float)
-    if scale == "list" or len(centres) == 1:
-        places = np.arange(len(centres), dtype=float)
-        names = tuple("∞" if np.isinf(v) else f"{v:g}" for v in centres)
-        edges = np.append(places, places[-1] + 1) - 0.5
-        return Ruler(str(values.name), "list", centres, edges, places, names)
-    flat = np.log(centres) if scale == "log" else centres
-    middle = (flat[1:] + flat[:-1]) / 2
-    edges = np.concatenate([[2 * flat[0] - middle[0]], middle, [2 * flat[-1] - middle[-1]]])
-    edges = np.exp(edges) if scale == "log" else edges
-    return Ruler(str(values.name), scale, centres, edges, centres)
-
-
-def _raster(values: xarray.DataArray) -> Ruler:
-    """The ruler of an adaptive diagram's axis: PIXELS cells, or one for each listed value."""
-    scale, found = str(values.attrs.get("scale", "linear")), np.unique(values.values)
-    if scale == "list":
-        return _ruler(values[np.unique(values.values, return_index=True)[1]])
-    flat = np.log(found) if scale == "log" else found
-    edges = np.linspace(flat[0], flat[-1], PIXELS + 1)
-    centres = (edges[1:] + edges[:-1]) / 2
-    if scale == "log":
-        edges, centres = np.exp(edges), np.exp(centres)
-    return Ruler(str(values.name), scale, centres, edges, centres)
-
-
-def _unit(values: Array, ruler: Ruler) -> Array:
-    """Values as shares of a ruler's length; neighbours in a list are two lengths apart."""
-    if ruler.names:
-        return 2 * np.searchsorted(ruler.values, values).astype(np.float64)
-    low, high = ruler.edges[[0, -1]]
-    if ruler.scale == "log":
-        return np.log(values / low) / np.log(high / low)
-    return (values - low) / (high - low)
 
 
 def _boxes(map: Map, label: str) -> list[Any]:
@@ -318,7 +213,7 @@ def _shown(map: Map) -> Array:
 
 def _contours(map: Map, ax: Axes) -> None:
     """Contours of the error within each phase: at most seven of 1, 2, 5 times powers of ten."""
-    if min(map.error.shape) < 3:
+    if min(map.error.shape) < 3 or map.x.names or map.y.names:
         return
     shown = _shown(map)
     finite = shown[np.isfinite(shown)]
@@ -329,7 +224,8 @@ def _contours(map: Map, ax: Axes) -> None:
     levels = levels[:: max(1, -(-len(levels) // 7))]
     if not levels.size:
         return
-    for label in set(map.labels.ravel()):
+    taken: list[Array] = []
+    for label in sorted(set(map.labels.ravel())):
         inside = np.where(map.labels == label, np.log10(shown), np.nan)
         if np.isfinite(inside).sum() < 4:
             continue
@@ -337,9 +233,33 @@ def _contours(map: Map, ax: Axes) -> None:
             map.x.centres, map.y.centres, np.ma.masked_invalid(inside).T, np.log10(levels),
             colors=style.INK, linewidths=0.8, linestyles="dashed",
         )  # fmt: skip
-        texts = ax.clabel(lines, fmt=lambda level: f"{10**level:.2g}", fontsize=8)
-        for text in texts or ():
+        for text in ax.clabel(lines, fmt=_level, fontsize=8, inline=False) or ():
             text.set_path_effects([withStroke(linewidth=2.2, foreground="white")])
+            place = ax.transAxes.inverted().transform(ax.transData.transform(text.get_position()))
+            if all(np.hypot(*(place - other)) > ROOM_OF_A_LEVEL for other in taken):
+                taken.append(place)
+            else:
+                text.remove()
+
+
+def _write(map: Map, ax: Axes, values: Array) -> None:
+    """A number in each cell."""
+    for (i, j), value in np.ndenumerate(values):
+        if np.isfinite(value):
+            ax.annotate(
+                f"{value:.2g}", (map.x.centres[i], map.y.centres[j]), ha="center", va="center",
+                path_effects=[withStroke(linewidth=3, foreground="white")],
+            )  # fmt: skip
+
+
+def _level(exponent: float) -> str:
+    """The error at a contour: plain down to 0.001, else as a power of ten."""
+    value = 10**exponent
+    if value > 0.9e-3:
+        return f"{value:.2g}"
+    mantissa, power = f"{value:.0e}".split("e")
+    times = "" if mantissa == "1" else rf"{mantissa}\times"
+    return rf"${times}10^{{{int(power)}}}$"
 
 
 def _stability(dataset: xarray.Dataset, map: Map, ax: Axes) -> None:
@@ -368,9 +288,8 @@ def _legend(figure: Figure, diagram: PhaseDiagram) -> None:
 
 def _finding(diagram: PhaseDiagram) -> str:
     shares = [f"{n / diagram.points:.0%} {label}" for label, n in diagram.labels.items()]
-    runs = (
-        f", {diagram.dataset.sizes['run']} random starts each"
-        if "run" in diagram.dataset.dims
-        else ""
-    )
-    return f"{diagram.points} points{runs}: {', '.join(shares)}"
+    runs = diagram.dataset.sizes.get("run")
+    if runs and len(diagram.axes) > 1 and max(diagram.dataset["label"].shape) <= MOST_WRITTEN:
+        return f"Share of {runs} random starts that specialises, and the commonest end state"
+    starts = f", {runs} random starts each" if runs else ""
+    return f"{diagram.points} points{starts}: {', '.join(shares)}"
