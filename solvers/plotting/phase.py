@@ -247,15 +247,19 @@ def _write(map: Map, ax: Axes, values: Array) -> None:
     for (i, j), value in np.ndenumerate(values):
         if np.isfinite(value):
             ax.annotate(
-                f"{value:.2g}", (map.x.centres[i], map.y.centres[j]), ha="center", va="center",
+                _plain(value), (map.x.centres[i], map.y.centres[j]), ha="center", va="center",
                 path_effects=[withStroke(linewidth=3, foreground="white")],
             )  # fmt: skip
 
 
 def _level(exponent: float) -> str:
-    """The error at a contour: plain down to 0.001, else as a power of ten."""
-    value = 10**exponent
-    if value > 0.9e-3:
+    """The error at a contour of log₁₀ ε."""
+    return _plain(10**exponent)
+
+
+def _plain(value: float) -> str:
+    """A number in as little room as it needs: plain down to 0.001, else as a power of ten."""
+    if value > 0.9e-3 or value == 0:
         return f"{value:.2g}"
     mantissa, power = f"{value:.0e}".split("e")
     times = "" if mantissa == "1" else rf"{mantissa}\times"

@@ -1,5 +1,6 @@
 """Phase diagrams of real flows: equal to single runs, whatever happens on the way."""
 
+import itertools
 import json
 import os
 import resource
@@ -19,9 +20,11 @@ from solvers.experiment import Experiment
 from solvers.integrate import integrate
 from solvers.measures import FAILED, measure
 from solvers.phase import FILE, JOURNAL, phase_diagram
-from solvers.sweep import Study
+from solvers.sweep import Study, Trajectories
 
 QUICK = {"integrate.time": 4.0, "integrate.points": 5}
+SLOWER = QUICK | {"integrate.method": "LSODA"}
+"""So that there is time to kill what computes it."""
 AXES = ["rule.outer_rate=0.5:4:6", "tasks.head_mean=0.5:1.5:5"]
 DRAWN = {f"initial.random.{k}": v for k, v in (("norm", 0.5), ("dimension", 50), ("seed", 3))}
 
@@ -41,7 +44,7 @@ def command(folder, *extra, axes=AXES, settings=None):
     words = ["phase", "saad-solla", "--out", str(folder), *extra]
     for axis in axes:
         words += ["--axis", axis]
-    for key, value in (settings or QUICK).items():
+    for key, value in (settings or SLOWER).items():
         words += ["--set", f"{key}={value}"]
     return [sys.executable, "-c", "from solvers.cli import main; main()", *words]
 
@@ -112,8 +115,8 @@ def test_any_number_of_workers_gives_the_same(committee, tmp_path):
 @pytest.mark.parametrize(
     ("extra", "settings"),
     [
-        ((), QUICK),
-        (("--adaptive", "20", "--runs", "2"), QUICK | DRAWN),
+        ((), SLOWER),
+        (("--adaptive", "20", "--runs", "2"), SLOWER | DRAWN),
     ],
     ids=["grid", "adaptive-ensemble"],
 )  # fmt: skip
@@ -206,6 +209,22 @@ def test_one_failing_point_is_a_labelled_point(committee, monkeypatch):
     assert table["label"].values.tolist()[1] == FAILED
     assert table["message"].values.tolist() == ["", "ArithmeticError: no such luck", ""]
     assert np.isnan(table["error"].values).tolist() == [False, True, False]
+
+
+def test_a_diverged_point_has_no_error():
+    linear = Experiment.from_dict(
+        {
+            "model": {"activation": "linear", "hidden": 1, "teacher_hidden": 1},
+            "tasks": {"head_mean": 1.0},
+            "rule": {"name": "sgd", "outer_rate": 0.5},
+            "initial": {"w": 1.0, "Q": [[0.2]], "R": [[0.1]]},
+            "integrate": {"time": 100},
+        }
+    )
+    table = sweep(linear, ["rule.outer_rate=0.5,5"])
+    assert table["label"].values.tolist() == ["specialized", "diverged"]
+    assert table["status"].values.tolist() == ["success", "diverged"]
+    assert np.isfinite(table["error"].values).tolist() == [True, False]
 
 
 def test_sizes_vary_from_random_starts_only(committee, drawn):
@@ -348,6 +367,38 @@ def sleeping(task):
     begin = time.perf_counter()
     time.sleep(0.005)
     return {"seconds": time.perf_counter() - begin}
+
+
+class Timed:
+    """The work of a study, with the seconds that it takes."""
+
+    def __init__(self, study):
+        self.inner = Trajectories(study)
+
+    def __call__(self, task):
+        begin = time.perf_counter()
+        record = self.inner(task)
+        return record | {"seconds": time.perf_counter() - begin}
+
+
+@pytest.mark.alone
+def test_forty_by_forty_points_keep_two_workers_busy(effort):
+    """40 × 40 points at K = M = 2 to α = 50, in full; overhead counts all that is no point."""
+    study = Study.of(
+        Experiment.load("saad-solla").replace(**{"integrate.time": 50.0}),
+        ["rule.outer_rate=0.1:4:40", f"tasks.head_mean=0.5:1.5:{max(4, round(40 * effort))}"],
+    )
+    work, tasks = Timed(study), list(study.tasks(itertools.chain(*study.placement.rounds({}))))
+    with pool_of(2) as pool:
+        list(compute(work, tasks[:8], pool, 8))
+        begin = time.perf_counter()
+        outcomes = [o for batch in compute(work, tasks, pool, len(tasks)) for o in batch]
+        wall = time.perf_counter() - begin
+    busy = sum(o.record["seconds"] for o in outcomes)
+    assert len(outcomes) == study.total
+    assert (2 * wall - busy) / study.total < 2e-3
+    if effort == 1:
+        assert busy / (2 * wall) > 0.9
 
 
 @pytest.mark.alone
