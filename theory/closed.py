@@ -76,7 +76,7 @@ def close(program: Program, activation: Activation) -> Program:
             continue
         pieces = tuple(Piece(p.at, expand(p.expression, activation)) for p in definition.pieces)
         closed.definitions.append(_with(definition, pieces))
-    return _without_products(closed)
+    return closed if tilts(activation) else _without_products(closed)
 
 
 def _without_products(program: Program) -> Program:

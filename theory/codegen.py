@@ -7,7 +7,7 @@ import hashlib
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,8 @@ from theory.sources import cache_folder, source_of
 
 Array = NDArray[np.float64]
 Parameters = Mapping[str, Any]
+VARIABLE = ("Q", "R", "w", "S_finite", "S_finite_dot")
+"""Arguments of the generated functions that change from one state to the next."""
 LONGEST = 100
 """Flows of more tensors take longer to compile than most runs gain: "auto" leaves them to numpy."""
 
@@ -142,6 +144,8 @@ class CompiledFlow:
         The parameters are read now; what is done to them later has no effect.
         """
         if self.tier == "numpy":
+            if name == "flow" and not self._finite:
+                return self._rate(parameters)
             plain = {"flow": self.rhs, "jacobian": self.jacobian, "error": self.error,
                      "error_gradient": self.error_gradient}[name]  # fmt: skip
             return lambda y: plain(y, parameters)
@@ -257,15 +261,16 @@ class CompiledFlow:
             bound = self._bound[key] = self._bind(name, parameters)
         return bound.call(y)
 
+    def _prepared(self, name: str, parameters: Parameters) -> Callable[..., Any]:
+        """A numpy function that is given all but what depends on the state."""
+        layout, (function, names) = self._layout, self._function(name)
+        fixed = {a: layout[a] if a in layout else self._given(a, parameters)
+                 for a in names if a not in VARIABLE}  # fmt: skip
+        return partial(function, **fixed)
+
     def _call(self, name: str, y: Array, parameters: Parameters, **more: Array) -> Any:
         Q, R, w = self.layout.unpack(y)
-        known = {"Q": Q, "R": R, "w": w, **more}
-        layout, (function, names) = self._layout, self._function(name)
-        arguments = [
-            known[a] if a in known else layout[a] if a in layout else self._given(a, parameters)
-            for a in names
-        ]
-        return function(*arguments)
+        return self._prepared(name, parameters)(Q=Q, R=R, w=w, **more)
 
     def _given(self, name: str, parameters: Parameters) -> Any:
         """A parameter; the teacher's overlap always comes with a block axis, (L, M, M)."""
@@ -319,9 +324,22 @@ class CompiledFlow:
         """dy/dα at y, shape (size,)."""
         if self.tier == "numba":
             return self._compiled("flow", y, parameters)
-        more = {"S_finite": self.finite_noise(y, parameters)} if self._finite else {}
-        dQ, dR, dw = self._call("flow", y, parameters, **more)
+        if not self._finite:
+            return self._rate(parameters)(y)
+        noise = self.finite_noise(y, parameters)
+        dQ, dR, dw = self._call("flow", y, parameters, S_finite=noise)
         return np.concatenate([dQ.ravel(), dR.ravel(), dw])
+
+    def _rate(self, parameters: Parameters) -> Callable[[Array], Array]:
+        """rhs by numpy at given parameters."""
+        function, unpack = self._prepared("flow", parameters), self.layout.unpack
+
+        def rate(y: Array) -> Array:
+            Q, R, w = unpack(y)
+            dQ, dR, dw = function(Q=Q, R=R, w=w)
+            return np.concatenate([dQ.ravel(), dR.ravel(), dw])
+
+        return rate
 
     def jacobian(self, y: Array, parameters: Parameters) -> Array:
         """∂(rhs)_i/∂y_j, shape (size, size)."""

@@ -30,6 +30,11 @@ RANGES = {
 """Which set an index runs over, by the first letter of its name; N = K + M, H = 1 + M."""
 
 
+SIZES = {"K": 4, "M": 4, "N": 8, "H": 5, "tasks": 40, "L": 2, "Y": 30, "pair": 10,
+         "one": 1}  # fmt: skip
+"""Typical sizes, by which the order of contractions is chosen."""
+
+
 def index(name: str) -> Symbol:
     """The index of this name; its first letter names its range."""
     return Symbol(name, integer=True, nonnegative=True)

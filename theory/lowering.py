@@ -9,19 +9,17 @@ sums of products become matrix products or ``einsum`` over two operands at a tim
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import sympy
 from sympy import Expr, Indexed, Symbol
 
 from theory.formulas import FormulaPrinter
-from theory.indexed import Definition, Piece, Program, range_of
+from theory.indexed import SIZES, Definition, Piece, Program, range_of
+from theory.rewriting import hoisted
 
 PAIR = Symbol("pair")
-SIZES = {"K": 4, "M": 4, "N": 8, "H": 5, "tasks": 40, "L": 2, "Y": 30, "pair": 10,
-         "one": 1}  # fmt: skip
-"""Typical sizes, by which the order of contractions is chosen."""
 Tokens = tuple[Symbol, ...]
 
 
@@ -33,11 +31,21 @@ class Operand:
     axes: Tokens
 
 
+def _with_floats(program: Program) -> Program:
+    """The program with π as a number, which merges with other factors."""
+    made = program.rewritten()
+    for definition in program.definitions:
+        number = {sympy.pi: sympy.Float(np.pi, 17)}
+        pieces = tuple(Piece(p.at, p.expression.xreplace(number)) for p in definition.pieces)
+        made.definitions.append(replace(definition, pieces=pieces))
+    return made
+
+
 class NumpyWriter:
     """Writes the body of a function that evaluates a program."""
 
     def __init__(self, program: Program) -> None:
-        self.program = program
+        self.program = program = hoisted(_with_floats(program))
         self.lines: list[str] = []
         self.cached: dict[str, str] = {}
         self.printer = FormulaPrinter()
@@ -178,6 +186,9 @@ class NumpyWriter:
         """Code of the operand, transposed and with new axes, to broadcast over ``axes``."""
         present = [i for i in axes if i in operand.axes]
         code = operand.code
+        if tuple(present) == operand.axes and set(axes) == set(present):
+            return code
+        code = f"({code})" if "*" in code or "@" in code else code
         if tuple(present) != operand.axes:
             order = tuple(operand.axes.index(i) for i in present)
             code = f"{code}.T" if order == (1, 0) else f"{code}.transpose{order}"
@@ -286,6 +297,22 @@ class NumpyWriter:
                 flip = (first.code if p[0] == i else f"{first.code}.T",
                         second.code if q[-1] == i else f"{second.code}.T")  # fmt: skip
                 return Operand(f"{flip[1]} @ {flip[0]}", out)
+        if not summed and set(p) | set(q) == set(out):
+            return Operand(f"({self._aligned(first, out)}*{self._aligned(second, out)})", out)
+        if p == q == (*out, *summed) and len(summed) == 1:
+            return Operand(f"vecdot({first.code}, {second.code})", out)
+        if len(q) > len(p):
+            first, second, p, q = second, first, q, p
+        if len(out) < 2 and p == (*out, *q):
+            if not out:
+                return Operand(f"vdot({first.code}, {second.code})", out)
+            rows = f"{first.code}.reshape(len({first.code}), -1)"
+            return Operand(f"{rows} @ {second.code}.ravel()", out)
+        return self._general_product(first, second, out)
+
+    def _general_product(self, first: Operand, second: Operand, out: Tokens) -> Operand:
+        p, q = first.axes, second.axes
+        summed = [i for i in p if i in q and i not in out]
         letters = {i: chr(97 + n) for n, i in enumerate(dict.fromkeys((*p, *q)))}
         spec = ["".join(letters[i] for i in axes) for axes in (p, q, out)]
         batch = set(p) & set(q) & set(out)
@@ -313,23 +340,36 @@ class NumpyWriter:
             for piece in definition.pieces
             if piece.expression != 0
         ]
-        whole = len(parts) == 1 and self._covers(parts[0][0], definition)
-        if whole:
+        started = bool(parts) and self._covers(parts[0][0], definition)
+        if started:
             piece, operands = parts[0]
             axes = self._merge(piece.at, definition)
-            if any(set(o.axes) == set(axes) for o in operands):
-                code = " + ".join(self._aligned(o, axes) for o in operands)
+            code = " + ".join(self._aligned(o, axes) for o in operands)
+            view = len(parts) > 1 and "*" not in code and "+" not in code
+            if any(set(o.axes) == set(axes) for o in operands) and not view:
                 self.lines.append(f"{name} = {code}")
-                return
-        sizes = [*definition.ranges]
-        if definition.paired:
-            where = self._pair_axis(sizes)
-            sizes[where : where + 2] = ["pairs"]
-        self.lines.append(f"{name} = zeros(({''.join(f'{size}, ' for size in sizes)}))")
-        for piece, operands in parts:
+                parts = parts[1:]
+            else:
+                started = False
+        targets = [self._target(piece, definition) for piece, _ in parts]
+        if not started:
+            sizes = [*definition.ranges]
+            if definition.paired:
+                where = self._pair_axis(sizes)
+                sizes[where : where + 2] = ["pairs"]
+            self.lines.append(f"{name} = zeros(({''.join(f'{size}, ' for size in sizes)}))")
+        apart = not started and self._apart([piece for piece, _ in parts], targets)
+        for (piece, operands), target in zip(parts, targets, strict=True):
             axes = self._merge(piece.at, definition)
             code = " + ".join(self._aligned(o, axes) if o.axes else o.code for o in operands)
-            self.lines.append(f"{name}[{self._target(piece, definition)}] += {code}")
+            self.lines.append(f"{name}[{target}] {'=' if apart else '+='} {code}")
+
+    @staticmethod
+    def _apart(pieces: Sequence[Piece], targets: Sequence[str]) -> bool:
+        """Whether no two pieces fill the same entry."""
+        kinds = [tuple(range_of(i) for i in p.at) for p in pieces]
+        blocks = all("N" not in kind or kinds.count(kind) == len(kinds) for kind in kinds)
+        return len(set(targets)) == len(targets) and (blocks or len(pieces) == 1)
 
     def _covers(self, piece: Piece, definition: Definition) -> bool:
         """Whether a piece fills the tensor: no slice, no diagonal."""

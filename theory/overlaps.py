@@ -28,6 +28,14 @@ class Layout:
         """Rows k and columns l ≤ k of the stored entries of Q."""
         return np.tril_indices(self.hidden)
 
+    @cached_property
+    def _square(self) -> NDArray[np.intp]:
+        """Where the entries of Q (L, K, K) stand in y."""
+        rows, columns = self.pairs
+        square = np.empty((self.hidden, self.hidden), int)
+        square[rows, columns] = square[columns, rows] = np.arange(len(rows))
+        return square + len(rows) * np.arange(self.blocks or 1)[:, None, None]
+
     @property
     def size(self) -> int:
         """Length of y."""
@@ -46,10 +54,8 @@ class Layout:
         """Q, R, w from y (…, size): the inverse of ``pack``."""
         y = np.asarray(y, float)
         lead, k, m, n = y.shape[:-1], self.hidden, self.teacher_hidden, self.blocks or 1
-        rows, columns = self.pairs
-        stored, cross = n * len(rows), n * k * m
-        Q = np.empty((*lead, n, k, k))
-        Q[..., rows, columns] = Q[..., columns, rows] = y[..., :stored].reshape(*lead, n, -1)
+        stored, cross = n * k * (k + 1) // 2, n * k * m
+        Q = y[..., self._square]
         R = y[..., stored : stored + cross].reshape(*lead, n, k, m)
         if self.blocks is None:
             Q, R = Q[..., 0, :, :], R[..., 0, :, :]

@@ -36,7 +36,7 @@ from theory.sparse import DensePatternError, derivative_blocks
 
 Array = NDArray[np.float64]
 Parameters = Mapping[str, Any]
-PRELUDE = """from numpy import arcsin, arctan2, einsum, pi, sqrt, tensordot, zeros
+PRELUDE = """from numpy import arcsin, arctan2, einsum, pi, sqrt, tensordot, vdot, vecdot, zeros
 from numpy.linalg import pinv
 """
 
