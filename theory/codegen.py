@@ -21,7 +21,7 @@ from theory.kinks import has_kinks
 from theory.native import UnsupportedError, literals
 from theory.overlaps import Layout, field_covariance
 from theory.rules.base import Rule
-from theory.sources import cache_folder, source_of
+from theory.sources import cache_folder, load, source_of
 
 Array = NDArray[np.float64]
 Parameters = Mapping[str, Any]
@@ -29,25 +29,6 @@ VARIABLE = ("Q", "R", "w", "S_finite", "S_finite_dot")
 """Arguments of the generated functions that change from one state to the next."""
 LONGEST = 100
 """Flows of more tensors take longer to compile than most runs gain: "auto" leaves them to numpy."""
-
-
-@lru_cache(maxsize=128)
-def _load(source: str, activation: Activation) -> dict[str, Any]:
-    """The functions of a generated source."""
-    namespace: dict[str, Any] = {}
-    if "sign_moment(" in source:
-        from theory.plackett import sign_moment
-
-        namespace["sign_moment"] = sign_moment
-    if "average(" in source:
-        if has_kinks(activation):
-            from theory.kinks import average
-        else:
-            from theory.quadrature import average
-
-        namespace["average"] = lambda signature, *entries: average(signature, activation, *entries)
-    exec(compile(source, "<macrodyn generated source>", "exec"), namespace)
-    return namespace
 
 
 @dataclass(frozen=True)
@@ -99,7 +80,7 @@ class CompiledFlow:
 
     def _function(self, name: str) -> tuple[Callable[..., Any], tuple[str, ...]]:
         if name not in self._functions:
-            namespace = _load(self.source_of(name), self.activation)
+            namespace = load(self.source_of(name), self.activation)
             self._functions[name] = namespace[name], namespace["ARGUMENTS"]
         return self._functions[name]
 
@@ -262,11 +243,12 @@ class CompiledFlow:
         return bound.call(y)
 
     def _prepared(self, name: str, parameters: Parameters) -> Callable[..., Any]:
-        """A numpy function that is given all but what depends on the state."""
+        """A numpy function of what depends on the state, given all the rest."""
         layout, (function, names) = self._layout, self._function(name)
         fixed = {a: layout[a] if a in layout else self._given(a, parameters)
                  for a in names if a not in VARIABLE}  # fmt: skip
-        return partial(function, **fixed)
+        prepared, variable = partial(function, **fixed), [a for a in names if a in VARIABLE]
+        return lambda **known: prepared(**{a: known[a] for a in variable})
 
     def _call(self, name: str, y: Array, parameters: Parameters, **more: Array) -> Any:
         Q, R, w = self.layout.unpack(y)

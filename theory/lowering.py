@@ -358,18 +358,20 @@ class NumpyWriter:
                 where = self._pair_axis(sizes)
                 sizes[where : where + 2] = ["pairs"]
             self.lines.append(f"{name} = zeros(({''.join(f'{size}, ' for size in sizes)}))")
-        apart = not started and self._apart([piece for piece, _ in parts], targets)
+        apart = not started and self._apart([piece for piece, _ in parts])
         for (piece, operands), target in zip(parts, targets, strict=True):
             axes = self._merge(piece.at, definition)
             code = " + ".join(self._aligned(o, axes) if o.axes else o.code for o in operands)
             self.lines.append(f"{name}[{target}] {'=' if apart else '+='} {code}")
 
     @staticmethod
-    def _apart(pieces: Sequence[Piece], targets: Sequence[str]) -> bool:
-        """Whether no two pieces fill the same entry."""
+    def _apart(pieces: Sequence[Piece]) -> bool:
+        """Whether no two pieces fill the same entry: on some axis, one is of K and one of M."""
         kinds = [tuple(range_of(i) for i in p.at) for p in pieces]
-        blocks = all("N" not in kind or kinds.count(kind) == len(kinds) for kind in kinds)
-        return len(set(targets)) == len(targets) and (blocks or len(pieces) == 1)
+        mixed = any(
+            {"K", "N"} <= {*axis} or {"M", "N"} <= {*axis} for axis in zip(*kinds, strict=True)
+        )
+        return len(set(kinds)) == len(kinds) and not mixed
 
     def _covers(self, piece: Piece, definition: Definition) -> bool:
         """Whether a piece fills the tensor: no slice, no diagonal."""

@@ -227,3 +227,22 @@ def _kept(path: Path, make: Callable[[], str]) -> str:
             file.write(text)
         os.replace(file.name, path)
     return text
+
+
+@lru_cache(maxsize=128)
+def load(source: str, activation: Activation) -> dict[str, Any]:
+    """The functions of a generated source."""
+    namespace: dict[str, Any] = {}
+    if "sign_moment(" in source:
+        from theory.plackett import sign_moment
+
+        namespace["sign_moment"] = sign_moment
+    if "average(" in source:
+        if has_kinks(activation):
+            from theory.kinks import average
+        else:
+            from theory.quadrature import average
+
+        namespace["average"] = lambda signature, *entries: average(signature, activation, *entries)
+    exec(compile(source, "<macrodyn generated source>", "exec"), namespace)
+    return namespace
