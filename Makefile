@@ -29,6 +29,7 @@ evidence: $(VENV)/installed-dev
 
 bench: $(VENV)/installed-dev
 	$(BIN)/python -m pytest tests/benchmarks --benchmark-only
+	$(BIN)/python tests/benchmarks/table.py
 
 # Runs every notebook from the top and keeps what it shows; draws the README's picture again.
 notebooks: $(VENV)/installed-dev

@@ -1,0 +1,145 @@
+"""What speeds are compared to: a C integrator, plain numpy, and arcsines alone."""
+
+from __future__ import annotations
+
+import ctypes
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from timeit import repeat
+from typing import Any
+
+import numpy as np
+from scipy.integrate import solve_ivp
+
+from theory.activations import erf
+from theory.codegen import CompiledFlow, compile_flow
+from theory.machine import kernel
+from theory.overlaps import Layout, field_covariance
+from theory.parameters import parameters
+from theory.rules import Rule, Sgd
+from theory.tasks import TaskDistribution
+
+ETA = 0.5
+SGD = Sgd(outer_rate=ETA)
+FLAGS = ("-Ofast", "-march=native", "-shared", "-fPIC", "-lm")
+
+
+def seconds(call: Callable[[], Any], number: int = 20, tries: int = 60) -> float:
+    """The shortest time of a call, so that other processes matter little."""
+    return min(repeat(call, number=number, repeat=tries)) / number
+
+
+def problem(
+    K: int, backend: str, rule: Rule = SGD
+) -> tuple[CompiledFlow, dict[str, Any], np.ndarray]:
+    """A soft committee that learns one with as many units, and a random state of it."""
+    layout = Layout(K, K)
+    compiled = compile_flow(rule, layout, erf, backend=backend)
+    spread = 0.2 * rule.adapts * np.eye(K)
+    given = parameters(rule, TaskDistribution(np.ones(K), spread, None, 0.0), np.eye(K))
+    J, B = np.random.default_rng(0).normal(size=(2, K, 100)) / 10
+    return compiled, dict(given), layout.pack(J @ J.T, J @ B.T, np.ones(K))
+
+
+def covariance(K: int, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """C and s = (−w, u) of a state."""
+    Q, R, w = Layout(K, K).unpack(y)
+    return field_covariance(Q, R, np.eye(K)), np.concatenate([-w, np.ones(K)])
+
+
+@cache
+def library() -> ctypes.CDLL | None:
+    """The C integrator; None where the machine has no compiler."""
+    compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
+    if compiler is None:
+        return None
+    made = Path(tempfile.mkdtemp()) / "euler.so"
+    source = Path(__file__).with_name("euler.c")
+    subprocess.run([compiler, str(source), "-o", str(made), *FLAGS], check=True)
+    loaded = ctypes.CDLL(str(made))
+    double, pointer, whole = ctypes.c_double, ctypes.c_void_p, ctypes.c_int
+    loaded.rate.argtypes = [whole, whole, pointer, pointer, double, pointer]
+    loaded.euler.argtypes = [whole, whole, pointer, pointer, double, double, ctypes.c_long]
+    return loaded
+
+
+def c_rate(K: int, y: np.ndarray) -> np.ndarray:
+    """dy/dα by the C kernel."""
+    (C, s), n, loaded = covariance(K, y), 2 * K, library()
+    out = np.empty((n, n))
+    assert loaded is not None
+    loaded.rate(K, n, C.ctypes.data, s.ctypes.data, ETA, out.ctypes.data)
+    return Layout(K, K).pack(out[:K, :K], out[:K, K:], np.zeros(K))
+
+
+def c_euler(K: int, y: np.ndarray, dt: float, steps: int) -> np.ndarray:
+    """C after Euler steps in C."""
+    (C, s), loaded = covariance(K, y), library()
+    assert loaded is not None
+    loaded.euler(K, 2 * K, C.ctypes.data, s.ctypes.data, ETA, dt, steps)
+    return C
+
+
+def plain_rate(K: int) -> Callable[[np.ndarray], np.ndarray]:
+    """dy/dα by the published formulas of I3 and I4 on numpy's index arrays."""
+    n, layout = 2 * K, Layout(K, K)
+    k, l, c, d = np.ix_(range(K), range(K), range(n), range(n))
+
+    def rate(y: np.ndarray) -> np.ndarray:
+        C, s = covariance(K, y)
+        v = 1 + C.diagonal()
+        under = v[:K, None] * v - C[:K] ** 2
+        three = C * v[:K, None, None] - C[:K, :, None] * C[:K, None, :]
+        moved = three / np.sqrt(under[:, None, :]) @ s * (2 / np.pi / v[:K])[:, None]
+        drift = -ETA * s[:K, None] * moved
+        four = v[k] * v[l] - C[k, l] ** 2
+        zero = (four * C[c, d] - C[l, c] * C[l, d] * v[k] - C[k, c] * C[k, d] * v[l]
+                + C[k, l] * (C[k, c] * C[l, d] + C[k, d] * C[l, c]))  # fmt: skip
+
+        def one(i: np.ndarray) -> np.ndarray:
+            crossed = 2 * C[k, l] * C[k, i] * C[l, i]
+            return four * v[i] - C[l, i] ** 2 * v[k] - C[k, i] ** 2 * v[l] + crossed
+
+        average = np.arcsin(zero / np.sqrt(one(c) * one(d))) / np.sqrt(four)
+        noise = 4 / np.pi**2 * np.einsum("klcd,c,d->kl", average, s, s)
+        dQ = drift[:, :K] + drift[:, :K].T + ETA**2 * s[:K, None] * s[:K] * noise
+        return layout.pack(dQ, drift[:, K:], np.zeros(K))
+
+    return rate
+
+
+def plain_solution(K: int, y: np.ndarray, time: float, rtol: float = 1e-10) -> np.ndarray:
+    """y(time) by plain numpy and DOP853."""
+    rate = plain_rate(K)
+    found = solve_ivp(lambda _, x: rate(x), (0, time), y, method="DOP853", rtol=rtol, atol=1e-12)
+    return found.y[:, -1]
+
+
+def count(K: int) -> int:
+    """Different arcsines of a right-hand side."""
+    n = 2 * K
+    return K * (K + 1) // 2 * n * (n + 1) // 2
+
+
+def arcsine_floor(K: int) -> float:
+    """The seconds that as many arcsines take, vectorised, here and now."""
+    text = ("SHAPES = {}\n\n\ndef flow(state, out):\n    for i in range(Y):\n"
+            "        out[i] = arcsin(state[i])\n")  # fmt: skip
+    with tempfile.TemporaryDirectory() as folder:
+        loaded = kernel(text, "flow", (("Y", 4896),), Path(folder))
+    x, out = np.linspace(-0.99, 0.99, 4896), np.empty(4896)
+    places = [a.ctypes.data for a in (x, out, out, out)]
+    return seconds(lambda: loaded.function(*places)) / 4896 * count(K)
+
+
+def kernel_seconds(K: int, name: str, rule: Rule = SGD) -> float:
+    """The seconds of one call of a compiled function, by its address."""
+    compiled, given, y = problem(K, "numba", rule)
+    loaded, packed = compiled.kernel(name, given)
+    work, out = np.empty(max(loaded.work, 1)), np.empty(len(y) ** 2)
+    places = [a.ctypes.data for a in (y, packed, work, out)]
+    return seconds(lambda: loaded.function(*places))

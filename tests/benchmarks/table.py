@@ -1,0 +1,169 @@
+"""Prints the figures of speed of this machine, and writes them into the README's table."""
+
+from __future__ import annotations
+
+import sys
+import tracemalloc
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+import baselines
+
+from solvers import Experiment, integrate
+from theory.rules import Anil
+
+README = Path(__file__).parents[2] / "README.md"
+BEGIN, END = "<!-- speed: written by make bench -->", "<!-- end of speed -->"
+WIDTHS = (2, 4, 8)
+ANIL = Anil(outer_rate=baselines.ETA, inner_rate=1.0)
+
+
+def compiled(K: int) -> float:
+    return baselines.kernel_seconds(K, "flow")
+
+
+def jacobian(K: int) -> float:
+    return baselines.kernel_seconds(K, "jacobian")
+
+
+def anil(K: int) -> float:
+    return baselines.kernel_seconds(K, "flow", ANIL)
+
+
+def arrays(K: int) -> float:
+    flow, given, y = baselines.problem(K, "numpy")
+    rate = flow.bound("flow", given)
+    return baselines.seconds(lambda: rate(y))
+
+
+def in_c(K: int) -> float:
+    y, steps = baselines.problem(K, "numpy")[2], 100
+    return baselines.seconds(lambda: baselines.c_euler(K, y, 1e-9, steps), 1) / steps
+
+
+def plain(K: int) -> float:
+    y, rate = baselines.problem(K, "numpy")[2], baselines.plain_rate(K)
+    return baselines.seconds(lambda: rate(y))
+
+
+def solved(K: int) -> float:
+    """The compiled tier's whole call, to α = 300 at rtol 1e-8."""
+    y = baselines.problem(K, "numpy")[2]
+    Q, R, _ = baselines.problem(K, "numpy")[0].layout.unpack(y)
+    experiment = Experiment.from_dict({
+        "model": {"hidden": K, "teacher_hidden": K}, "tasks": {"head_mean": 1.0},
+        "rule": {"name": "sgd", "outer_rate": baselines.ETA},
+        "initial": {"w": 1.0, "Q": Q.tolist(), "R": R.tolist()},
+        "integrate": {"time": 300.0, "backend": "numba"},
+    })  # fmt: skip
+    return baselines.seconds(lambda: integrate(experiment), 1, 7)
+
+
+def solved_in_c(K: int) -> float:
+    y = baselines.problem(K, "numpy")[2]
+    return baselines.seconds(lambda: baselines.c_euler(K, y, 0.01, 30000), 1, 2)
+
+
+def solved_plainly(K: int) -> float:
+    y = baselines.problem(K, "numpy")[2]
+    return baselines.seconds(lambda: baselines.plain_solution(K, y, 300.0), 1, 2)
+
+
+def ratios(over: Callable[[int], float], under: Callable[[int], float]) -> dict[int, float]:
+    """over/under for each K."""
+    return {K: over(K) / under(K) for K in WIDTHS}
+
+
+def exponent(measure: Callable[[int], float], narrow: int, wide: int) -> float:
+    """The power of K with which something grows."""
+    return float(np.log(measure(wide) / measure(narrow)) / np.log(wide / narrow))
+
+
+def memory_of_arrays(K: int) -> float:
+    flow, given, y = baselines.problem(K, "numpy")
+    flow.rhs(y, given)
+    tracemalloc.start()
+    flow.rhs(y, given)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    return float(peak)
+
+
+def memory_of_loops(K: int) -> float:
+    flow, given, _ = baselines.problem(K, "numba")
+    loaded, packed = flow.kernel("flow", given)
+    return 8.0 * (loaded.work + len(packed) + flow.layout.size)
+
+
+def once(K: int, backend: str) -> float:
+    """One right-hand side at large K."""
+    flow, given, y = baselines.problem(K, backend)
+    rate = flow.bound("flow", given)
+    return baselines.seconds(lambda: rate(y), 1, 5)
+
+
+def rows() -> list[tuple[str, dict[int, Any]]]:
+    """What is measured, at each K."""
+    here = {K: compiled(K) for K in WIDTHS}
+    table: list[tuple[str, dict[int, Any]]] = [
+        ("compiled right-hand side, µs", {K: f"{1e6 * t:.2g}" for K, t in here.items()}),
+        ("… over its arcsines alone", {K: here[K] / baselines.arcsine_floor(K) for K in WIDTHS}),
+    ]
+    if baselines.library() is not None:
+        table.append(("… over the same by a C kernel", {K: here[K] / in_c(K) for K in WIDTHS}))
+    table += [
+        ("compiled Jacobian over right-hand side", {K: jacobian(K) / here[K] for K in WIDTHS}),
+        ("ANIL over the plain committee", {K: anil(K) / here[K] for K in WIDTHS}),
+        ("numpy right-hand side, µs", {K: f"{1e6 * arrays(K):.3g}" for K in WIDTHS}),
+        ("… over plain numpy closed forms", ratios(arrays, plain)),
+    ]
+    solves = {K: solved(K) for K in WIDTHS[:2]}
+    table.append(("`integrate` to α = 300, rtol 1e-8, ms",
+                  {K: f"{1e3 * t:.2g}" for K, t in solves.items()}))  # fmt: skip
+    table.append(("plain numpy with DOP853 over it",
+                  {K: solved_plainly(K) / t for K, t in solves.items()}))  # fmt: skip
+    if baselines.library() is not None:
+        table.append(("C Euler steps of 0.01 over it",
+                      {K: solved_in_c(K) / t for K, t in solves.items()}))  # fmt: skip
+    return table
+
+
+def growth() -> str:
+    """Exponents in K, of time and memory."""
+    arcsines = exponent(baselines.count, 32, 64)
+    loops = exponent(lambda K: once(K, "numba"), 32, 64)
+    work = exponent(memory_of_loops, 32, 64)
+    numpys = exponent(lambda K: once(K, "numpy"), 16, 32)
+    memory = exponent(memory_of_arrays, 16, 32)
+    return (f"Powers of K with which a right-hand side grows: arcsines {arcsines:.1f}; compiled "
+            f"(K = 32 to 64) time {loops:.1f}, memory {work:.1f}; numpy (K = 16 to 32) time "
+            f"{numpys:.1f}, memory {memory:.1f}.")  # fmt: skip
+
+
+def written() -> str:
+    """The table in Markdown."""
+    lines = [f"| K = M = | {' | '.join(map(str, WIDTHS))} |", "|---" * (1 + len(WIDTHS)) + "|"]
+    for name, values in rows():
+        shown = [values.get(K, "") for K in WIDTHS]
+        cells = [f"{v:.2g}" if isinstance(v, float) else str(v) for v in shown]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join([*lines, "", growth()])
+
+
+def main() -> None:
+    text, table = README.read_text(encoding="utf-8"), written()
+    print(table)
+    before, _, rest = text.partition(BEGIN)
+    if not rest:
+        sys.exit(f"{README.name} has no place for the table: {BEGIN}")
+    after = rest.partition(END)[2]
+    README.write_text(f"{before}{BEGIN}\n\n{table}\n\n{END}{after}", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,54 @@
+"""The benchmarks in short: ratios to baselines of the same run, with room of a factor 2."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+import baselines
+import table
+
+pytestmark = pytest.mark.alone
+OVER_C = {2: 0.95, 4: 1.1, 8: 0.85}
+OVER_ARCSINES = {2: 20.0, 4: 8.0, 8: 4.2}
+JACOBIAN = {2: 2.2, 4: 2.8, 8: 3.6}
+OVER_PLAIN = {2: 0.8, 4: 0.7, 8: 0.42}
+"""What was measured; twice as much is a regression."""
+SIZES = (2, 4, 8)
+
+
+@pytest.mark.parametrize("K", SIZES)
+def test_baselines_compute_the_same(K: int) -> None:
+    flow, given, y = baselines.problem(K, "numpy")
+    expected = flow.rhs(y, given)
+    np.testing.assert_allclose(baselines.plain_rate(K)(y), expected, rtol=0, atol=1e-14)
+    if baselines.library() is not None:
+        np.testing.assert_allclose(baselines.c_rate(K, y), expected, rtol=0, atol=1e-14)
+
+
+@pytest.mark.parametrize("K", SIZES)
+def test_the_compiled_rate_stays_fast(K: int) -> None:
+    here = table.compiled(K)
+    assert here / baselines.arcsine_floor(K) < 2 * OVER_ARCSINES[K]
+    if baselines.library() is not None:
+        assert here / table.in_c(K) < 2 * OVER_C[K]
+
+
+@pytest.mark.parametrize("K", SIZES)
+def test_the_compiled_jacobian_stays_fast(K: int) -> None:
+    assert table.jacobian(K) / table.compiled(K) < 2 * JACOBIAN[K]
+
+
+@pytest.mark.parametrize("K", SIZES)
+def test_arrays_stay_fast(K: int) -> None:
+    assert table.arrays(K) / table.plain(K) < 2 * OVER_PLAIN[K]
+
+
+@pytest.mark.parametrize("K", SIZES)
+def test_adaptation_costs_little(K: int) -> None:
+    assert table.anil(K) / table.compiled(K) < 2
