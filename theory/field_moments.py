@@ -153,6 +153,7 @@ PAIRED = {0: 0, 2: 0, 4: 1, 6: 2}
 """Learner factors of E[D_k D_l G^α]."""
 
 
+@lru_cache
 def pairs(K: int) -> tuple[Index, Index]:
     """The pairs k ≤ l in the order in which ``Moments.paired`` holds them."""
     return np.triu_indices(K)
