@@ -169,4 +169,73 @@ def nonlinear() -> list[Row]:
     ]  # fmt: skip
 
 
-STATEMENTS = (separation, thresholds, one_step_anil, target_risk, nonlinear)
+ONE_STEP = {
+    "rule.inner_steps": 1, "rule.inner_rate": 1.35, "rule.representation_rate": 0.95,
+    "rule.nodes": 10, "integrate.time": 600.0,
+}  # fmt: skip
+"""Training for a single step of fine-tuning, at rates that are best for it."""
+
+
+def best_step(Q: Array, R: Array, ratio: float) -> tuple[float, Array]:
+    """ε of the erf network after one step on ρN target examples, J and w, at its best.
+
+    From the representation (Q, R): the least error, and the initial head, the rate of the head and
+    that of J, (K + 2,), which attain it.
+    """
+    rates = {"inner_rate": 1.0, "representation_rate": 1.0, "outer_rate": 1.0}
+    rule = {"name": "maml", "support_ratio": ratio, "nodes": 10, **rates}
+    tuning = Experiment.load("chua-nonlinear-adapt").replace(rule=rule)
+    compiled, parameters, K = tuning.compiled, tuning.parameters, tuning.layout.hidden
+
+    def error(z: Array) -> float:
+        rates = {"inner_rate": abs(z[K]), "representation_rate": abs(z[K + 1])}
+        return float(compiled.error(tuning.layout.pack(Q, R, z[:K]), parameters | rates))
+
+    starts = ([*np.ones(K), 1.5, 1.0], [*np.ones(K), 2.5, 0.2], [*np.ones(K), 0.0, 0.5])
+    found = [minimize(error, start, method="Nelder-Mead", options=PRECISE) for start in starts]
+    best = min(found, key=lambda one: one.fun)
+    return float(best.fun), np.append(best.x[:K], np.abs(best.x[K:]))
+
+
+def one_step_error(Q: Array, R: Array, ratio: float) -> float:
+    """The least error of ``best_step``."""
+    return best_step(Q, R, ratio)[0]
+
+
+def simulated_step(
+    Q: Array, R: Array, step: Array, ratio: float, *, dimension: int, runs: int, seed: int
+) -> tuple[float, float]:
+    """``best_step`` carried out at finite N: mean error and its standard error."""
+    tasks = Experiment.load("chua-nonlinear-adapt").tasks
+    return finite.network_step_error(
+        Q, R, step[:-2], tasks, rates=(step[-2], step[-1]), support=round(ratio * dimension),
+        dimension=dimension, runs=runs, seed=seed,
+    )  # fmt: skip
+
+
+def from_scratch(ratio: float) -> float:
+    """``one_step_error`` of a representation without overlap with the teacher, at its best norm."""
+    norms = np.array([0.03, 0.1, 0.3, 1.0])
+    return min(one_step_error(norm * np.eye(2), np.zeros((2, 2)), ratio) for norm in norms)
+
+
+def nonlinear_target_risk() -> list[Row]:
+    """Target risk of erf networks against the number of examples, one step of fine-tuning."""
+    adapt = integrate(Experiment.load("chua-nonlinear-adapt").replace(**ONE_STEP)).final
+    frozen = integrate(Experiment.load("chua-nonlinear-frozen")).final
+    many, few = 1000.0, 2.0
+    best, other = (one_step_error(s.Q, s.R, many) for s in (adapt, frozen))
+    known, step = best_step(frozen.Q, frozen.R, few)
+    mean, error = simulated_step(frozen.Q, frozen.R, step, few, dimension=200, runs=1000, seed=0)
+    text = "erf network, spread 0.6, one step of fine-tuning"
+    return [
+        Row("chua", f"{text} on 1000N examples: error frozen over adapted", 1.05, other / best, 0.0,
+            Relation.above),
+        Row("chua", f"{text} on 2N examples: error from scratch over frozen", 2.0,
+            from_scratch(few) / known, 0.0, Relation.above),
+        Row("chua", f"{text} on 2N examples: the frozen one simulated at N = 200 (4 standard "
+            "errors)", known, mean, 4 * error / known),
+    ]  # fmt: skip
+
+
+STATEMENTS = (separation, thresholds, one_step_anil, target_risk, nonlinear, nonlinear_target_risk)

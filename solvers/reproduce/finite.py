@@ -1,13 +1,17 @@
 """Learning from finite samples in d dimensions, with plain matrices: beside the theory.
 
-Inputs are standard normal, labels θ·x + σν. Every function returns a mean over independent runs
-and its standard error.
+Inputs are standard normal, labels θ·x + σν (unless said). Every function returns a mean over
+independent runs and its standard error.
 """
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import erf
+
+from solvers.closed_averages import erf_moments
+from theory.tasks import TaskDistribution
 
 Array = NDArray[np.float64]
 
@@ -101,6 +105,35 @@ def fine_tuned(X: Array, y: Array, known: slice) -> Array:
     found = (shrink * along) @ right
     found[:, known] += (y - found @ X.T) @ np.linalg.pinv(X[:, known]).T
     return found
+
+
+def network_step_error(
+    Q: Array, R: Array, w: Array, tasks: TaskDistribution, *, rates: tuple[float, float],
+    support: int, dimension: int, runs: int, seed: int,
+) -> tuple[float, float]:  # fmt: skip
+    """ε after one step on P examples of a new task, of w at the first rate and of J at the second,
+
+    w' = w + η_w·mean Δg, J' = J + η_J√N·mean Δ w g' ξ, for erf units and T = 1; every task moves
+    the teacher by δZ. The error on new inputs is closed, at the overlaps of (J', B + δZ).
+    """
+    rng, N, K = np.random.default_rng(seed), dimension, len(Q)
+    C, errors = np.block([[Q, R], [R.T, np.eye(R.shape[1])]]), np.empty(runs)
+    values, directions = np.linalg.eigh(C)
+    root = directions * np.sqrt(np.maximum(values, 0.0))
+    for run in range(runs):
+        frame = np.linalg.qr(rng.standard_normal((N, len(C))))[0].T
+        J, B = np.split(np.sqrt(N) * root @ frame, [K])
+        B = B + tasks.representation_spread * rng.standard_normal(B.shape)
+        u, X = tasks.draw(rng, 1)[0], rng.standard_normal((support, N))
+        h, y = X @ J.T / np.sqrt(N), erf(X @ B.T / np.sqrt(2 * N)) @ u
+        y = y + tasks.label_noise * rng.standard_normal(support)
+        g = erf(h / np.sqrt(2))
+        delta = y - g @ w
+        pull = delta[:, None] * w * np.sqrt(2 / np.pi) * np.exp(-(h**2) / 2)
+        rows = np.vstack([J + rates[1] * np.sqrt(N) / support * pull.T @ X, B])
+        s = np.append(-(w + rates[0] / support * delta @ g), u)
+        errors[run] = 0.5 * s @ erf_moments(0, 0, rows @ rows.T / N) @ s
+    return mean_and_error(errors)
 
 
 def fixed_tasks(
