@@ -13,6 +13,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parent))
 
 import baselines
+import throughput
 
 from solvers import Experiment, integrate
 from theory.rules import Anil
@@ -152,7 +153,7 @@ def written() -> str:
         shown = [values.get(K, "") for K in WIDTHS]
         cells = [f"{v:.2g}" if isinstance(v, float) else str(v) for v in shown]
         lines.append(f"| {name} | {' | '.join(cells)} |")
-    return "\n".join([*lines, "", growth()])
+    return "\n".join([*lines, "", growth(), "", throughput.sentence()])
 
 
 def main() -> None:
