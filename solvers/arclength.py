@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy.linalg import get_lapack_funcs
 
 Array = NDArray[np.float64]
 
@@ -18,8 +17,6 @@ SLOW = 0.1
 """A step that reduces G by less than this calls for a new Jacobian."""
 TOLERANCE = 1e-11
 """Largest entry of G at a point of the curve."""
-SOLVE: Any = get_lapack_funcs(("gesv",))[0]
-"""LAPACK's solver itself: around systems this small, checks cost ten times more."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +100,8 @@ def _bordered(J: Array, slope: Array, row: Array) -> Array:
 def _solved(matrix: Array, right: Array) -> Array | None:
     if not np.isfinite(matrix).all():
         return None
-    _, _, solution, failed = SOLVE(matrix, right)
+    # LAPACK's solver itself: around systems this small, checks cost ten times more
+    _, _, solution, failed = scipy.linalg.lapack.dgesv(matrix, right)
     return solution if failed == 0 and np.isfinite(solution).all() else None
 
 

@@ -7,10 +7,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy.integrate import solve_ivp
-from scipy.linalg import expm
-from scipy.optimize import brentq
 
 from solvers import states
 from solvers.errors import ExperimentError
@@ -144,7 +142,7 @@ def _two_stages(
     rate = float(np.linalg.eigvals(J).real.max())
 
     def grown(time: float) -> Array:
-        return expm(J * time) @ deviation
+        return scipy.linalg.expm(J * time) @ deviation
 
     size = float(np.abs(deviation).max())
     linear = 0.0
@@ -153,7 +151,7 @@ def _two_stages(
         upper = np.log(level / size) / rate + 1 / rate
         while excess(upper) < 0:
             upper += 2 / rate
-        linear = float(brentq(excess, 0.0, upper, xtol=1e-10 * upper))
+        linear = float(scipy.optimize.brentq(excess, 0.0, upper, xtol=1e-10 * upper))
     return linear, _passage(steady, point.x + grown(linear), rate)
 
 
@@ -169,14 +167,15 @@ def _linearised(
 ) -> float:
     """Time until the specialization of the linearised flow exceeds 0.3; infinity if never."""
     step = 0.25 / rate
-    forward = expm(J * step)
+    moved = scipy.linalg.expm
+    forward = moved(J * step)
     for count in range(400):
         if _specialization(steady, point.x + forward @ deviation) > ESCAPED:
             start = deviation
             excess: Callable[[float], float] = (  # noqa: E731
-                lambda t: _specialization(steady, point.x + expm(J * t) @ start) - ESCAPED  # noqa: B023
+                lambda t: _specialization(steady, point.x + moved(J * t) @ start) - ESCAPED  # noqa: B023
             )
-            within = float(brentq(excess, 0.0, step)) if excess(0.0) < 0 else 0.0
+            within = float(scipy.optimize.brentq(excess, 0.0, step)) if excess(0.0) < 0 else 0.0
             return count * step + within
         deviation = forward @ deviation
     return np.inf
@@ -191,7 +190,7 @@ def _passage(steady: Steady, start: Array, rate: float) -> float:
     excess.terminal = True  # type: ignore[attr-defined]
     if excess(0.0, start) >= 0:
         return 0.0
-    solution = solve_ivp(
+    solution = scipy.integrate.solve_ivp(
         lambda _, x: steady.problem.residual(x, 0.0),
         (0.0, 200 / rate),
         start,

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike, NDArray
-from scipy.integrate import BDF, DOP853, LSODA, RK45, DenseOutput, OdeSolution, Radau
 
 from solvers.dormand_prince import follow
 from solvers.results import Status
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 Array = NDArray[np.float64]
 Rate = Callable[[Array], Array]
 
-METHODS = {"LSODA": LSODA, "DOP853": DOP853, "RK45": RK45, "Radau": Radau, "BDF": BDF}
+METHODS = ("LSODA", "DOP853", "RK45", "Radau", "BDF")
 """The integrators by name (scipy.integrate; LSODA after Hindmarsh and Petzold)."""
 WITH_JACOBIAN = ("LSODA", "Radau", "BDF")
 EXPLICIT = {"DOP853": 2.7, "RK45": 1.4}
@@ -33,7 +33,6 @@ the interpolant between the steps is worse still. The tolerance of the steps is 
 MOST_STEPS = 200_000
 MOST_COMPILED = 20_000
 """A flow that takes compiled loops more steps than this is stiff, and better left to LSODA."""
-Solver = LSODA | DOP853 | RK45 | Radau | BDF
 MOST_NUMBERS = 20_000_000
 
 
@@ -101,7 +100,9 @@ def solve(
         warnings.simplefilter("ignore")
         try:
             if np.isfinite(rhs(0.0, start)).all():
-                solver = METHODS[method](rhs, 0.0, start, time, rtol=rtol, atol=atol, **extra)
+                solver = getattr(scipy.integrate, method)(
+                    rhs, 0.0, start, time, rtol=rtol, atol=atol, **extra
+                )
                 status, trouble = _march(solver, method, jac, bounded, nodes, pieces)
         except KeyboardInterrupt:
             status = Status.interrupted
@@ -118,16 +119,16 @@ def solve(
 
 
 def _march(
-    solver: Solver,
+    solver: Any,
     method: str,
     jacobian: _Counted,
     bounded: Callable[[Array], bool],
     nodes: list[float],
-    pieces: list[DenseOutput],
+    pieces: list[Any],
 ) -> tuple[Status, str | None]:
     """Steps to the end or the first trouble; steps are added to ``nodes`` and ``pieces``."""
     while solver.status == "running":
-        if isinstance(solver, DOP853 | RK45) and len(pieces) % 20 == 0:
+        if method in EXPLICIT and len(pieces) % 20 == 0:
             solver.max_step = _longest_step(method, jacobian(solver.t, solver.y))
         trouble = _step(solver)
         if trouble or len(pieces) == MOST_STEPS:
@@ -149,7 +150,7 @@ def _longest_step(method: str, jacobian: Array) -> float:
     return EXPLICIT[method] / radius if radius > 0 else np.inf
 
 
-def _step(solver: Solver) -> str | None:
+def _step(solver: Any) -> str | None:
     """One step; what went wrong, if anything did."""
     try:
         return solver.step()
@@ -158,11 +159,11 @@ def _step(solver: Solver) -> str | None:
 
 
 def _dense(
-    nodes: Array, pieces: list[DenseOutput], start: Array, method: str
+    nodes: Array, pieces: list[Any], start: Array, method: str
 ) -> tuple[Array, Callable[[ArrayLike], Array]]:
     if not pieces:
         return nodes[:1], lambda times: np.broadcast_to(start, (*np.shape(times), len(start)))
-    solution = OdeSolution(nodes, pieces)
+    solution = scipy.integrate.OdeSolution(nodes, pieces)
     finer = {"DOP853": 8, "RK45": 2}.get(method, 1)
     return _halved(nodes, finer), lambda times: np.moveaxis(solution(times), 0, -1)
 

@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
-from scipy.optimize import minimize_scalar
+import scipy
 
 from solvers.arclength import Steps
 from solvers.errors import ExperimentError
@@ -181,5 +181,7 @@ def optimal_rate(
     best = int(np.argmax([decay(p.eigenvalues) for p in track.points]))
     values = track.parameters
     ends = sorted((values[max(best - 1, 0)], values[min(best + 1, len(values) - 1)]))
-    found = minimize_scalar(slowest, bounds=ends, method="bounded", options={"xatol": 1e-10})
+    found = scipy.optimize.minimize_scalar(
+        slowest, bounds=ends, method="bounded", options={"xatol": 1e-10}
+    )
     return Optimum(float(found.x), -float(found.fun))  # type: ignore[attr-defined]

@@ -8,8 +8,8 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy.optimize import brentq
 
 from solvers.arclength import advance
 from solvers.problem import Spectrum
@@ -237,7 +237,7 @@ def _locate(
         raise _NoPoint
 
     try:
-        h = float(brentq(value, 0.0, length, xtol=1e-15, rtol=1e-13, maxiter=100))  # type: ignore[arg-type]
+        h = float(scipy.optimize.brentq(value, 0.0, length, xtol=1e-15, rtol=1e-13, maxiter=100))  # type: ignore[arg-type]
     except _NoPoint:
         return _between({0.0: ends[0], **seen, length: ends[1]}, test)
     point = seen.get(h) or at(h)

@@ -9,8 +9,8 @@ from itertools import permutations
 from typing import Any
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy.optimize import linear_sum_assignment
 
 from theory.overlaps import Layout
 
@@ -78,7 +78,7 @@ def _assignments(alignment: Array) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
         best = alignment[..., rows, columns].sum(-1).argmax(-1)
         return rows[best], columns[best]
     flat = np.nan_to_num(alignment.reshape(-1, K, M))
-    found = np.array([linear_sum_assignment(one, maximize=True) for one in flat])
+    found = np.array([scipy.optimize.linear_sum_assignment(one, maximize=True) for one in flat])
     found = found.reshape(*lead, 2, few)
     return found[..., 0, :], found[..., 1, :]
 
@@ -219,7 +219,7 @@ def canonical(Q: Array, R: Array, w: Array, parity: int = -1) -> tuple[Array, Ar
     whole_Q, whole_R = (X if X.ndim == 2 else X.sum(axis=0) for X in (Q, R))
     norms = np.diagonal(whole_Q)
     weight = np.abs(whole_R) / np.sqrt(np.where(norms > 0, norms, np.inf))[:, None]
-    rows, columns = linear_sum_assignment(weight, maximize=True)
+    rows, columns = scipy.optimize.linear_sum_assignment(weight, maximize=True)
     assigned = list(rows[np.argsort(columns)])
     rest = [k for k in np.argsort(-norms, kind="stable") if k not in set(assigned)]
     order = np.array(assigned + rest)

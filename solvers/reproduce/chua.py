@@ -6,8 +6,8 @@
 from __future__ import annotations
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy.optimize import minimize
 
 from solvers.experiment import Experiment
 from solvers.integrate import integrate
@@ -149,7 +149,8 @@ def fine_tuned_error(tuning: Experiment, Q: Array, R: Array) -> float:
     def error(w: Array) -> float:
         return float(compiled.error(tuning.layout.pack(Q, R, w), parameters))
 
-    return float(minimize(error, np.ones(K), method="Nelder-Mead", options=PRECISE).fun)
+    found = scipy.optimize.minimize(error, np.ones(K), method="Nelder-Mead", options=PRECISE)
+    return float(found.fun)
 
 
 PRECISE = {"xatol": 1e-6, "fatol": 1e-10}
