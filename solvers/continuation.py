@@ -165,7 +165,13 @@ def _message(branches: Sequence[Branch], window: Window, name: str) -> str:
     if not branches:
         return f"No fixed point was found for {name} from {window.low:g} to {window.high:g}."
     special = sum(len(branch.special_points) for branch in branches)
+    counts = [
+        f"{count} {word}" if count == 1 else f"{count} {plural}"
+        for count, word, plural in (
+            (len(branches), "branch", "branches"), (special, "special point", "special points")
+        )
+    ]  # fmt: skip
     return (
-        f"{len(branches)} branches of fixed points with {special} special points for {name} "
+        f"{counts[0]} of fixed points with {counts[1]} for {name} "
         f"from {window.low:g} to {window.high:g}."
     )

@@ -7,6 +7,8 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 
+WHOLE = 1_000_000
+"""Blocks up to this size are drawn coordinate by coordinate."""
 CHUNK = 2**14
 """Normal numbers made at a time: what is worked on stays in the cache."""
 
@@ -24,17 +26,27 @@ def random_overlaps(
 
     Q = JJᵀ/N and R = JBᵀ/N per block, N the sum of the block sizes. The teacher's rows are
     B = √N · √T on the first M coordinates of a block: BBᵀ/N = T exactly, and the distribution of
-    (Q, R) is that of any teacher with this overlap, because that of J is isotropic.
+    (Q, R) is that of any teacher with this overlap, because that of J is isotropic. In blocks of
+    more than 10⁶ coordinates those without the teacher enter by their Wishart matrix (Bartlett).
     """
     rng, N, M = np.random.default_rng(seed), sum(sizes), T.shape[-1]
     values, vectors = np.linalg.eigh(T)
     root = vectors * np.sqrt(np.maximum(values, 0.0))[:, None, :] @ vectors.swapaxes(-1, -2)
     Q, R = np.empty((len(sizes), hidden, hidden)), np.empty((len(sizes), hidden, M))
     for block, size in enumerate(sizes):
-        J = norm * rng.standard_normal((hidden, size))
+        J = norm * rng.standard_normal((hidden, size if size <= WHOLE else M))
         Q[block] = J @ J.T / N
+        if size > WHOLE:
+            Q[block] += norm**2 / N * _wishart(rng, hidden, size - M)
         R[block] = J[:, :M] @ root[block] / np.sqrt(N)
     return Q, R
+
+
+def _wishart(rng: np.random.Generator, hidden: int, size: int) -> Array:
+    """X Xᵀ of a matrix X (hidden, size) of iid standard normals, from its Cholesky factor."""
+    L = np.tril(rng.standard_normal((hidden, hidden)), -1)
+    L[np.diag_indices(hidden)] = np.sqrt(rng.chisquare(size - np.arange(hidden)))
+    return L @ L.T
 
 
 def fill_normal(bits: np.random.BitGenerator, out: Array, scale: float = 1.0) -> None:

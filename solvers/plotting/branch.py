@@ -55,7 +55,7 @@ def diagram_figure(diagram: Diagram) -> Figure:
         lower.set_xlabel(style.NAMES.get(diagram.name, diagram.name))
         for axes, letter in ((upper, "a"), (lower, "b")):
             style.panel_letter(axes, letter)
-        upper.legend(handles=_legend(diagram), loc="best")
+        figure.legend(handles=_legend(diagram), loc="outside lower center", ncols=5)
         style.title(figure, "Fixed points and their stability", diagram.message)
     return figure
 
@@ -81,22 +81,28 @@ def curves_figure(curves: SpecialCurves) -> Figure:
 
 
 def bifurcation_diagram(diagram: Diagram, axes: Axes, ordinate: Ordinate = error) -> Axes:
-    """Stable parts full and thick, unstable parts dashed and thin; one colour a branch."""
-    heights = []
-    for number, branch in enumerate(diagram):
-        values, shade = ordinate(branch), style.colour(number)
+    """Stable parts full and thick, unstable ones dashed and thin; points of lost stability large.
+
+    One colour for each branch that is stable somewhere; the others are grey.
+    """
+    heights, number = [], 0
+    for branch in diagram:
+        values, ever = ordinate(branch), bool((branch.unstable == 0).any())
+        shade = style.colour(number) if ever else style.GREY
+        number += ever
         heights.append(values)
-        for piece, stable in _pieces(branch):
+        for piece, stable in pieces(branch):
             axes.plot(
                 branch.parameter[piece], values[piece], color=shade,
-                lw=2.4 if stable else 1.1, ls="-" if stable else (0, (4, 2)),
-                solid_capstyle="butt",
+                lw=2.6 if stable else 1.0, ls="-" if stable else (0, (4, 2)),
+                solid_capstyle="butt", zorder=3 if stable else 2,
             )  # fmt: skip
         for special in branch.special_points:
-            marker = MARKS[special.kind][0]
+            marker, _ = MARKS[special.kind]
+            size, ink = (7, style.INK) if special.critical else (3.6, style.GREY)
             axes.plot(
-                special.parameter, values[special.position], marker=marker, ms=6, mfc="white",
-                mec=style.INK, mew=1.1, zorder=5, ls="none",
+                special.parameter, values[special.position], marker=marker, ms=size, mfc="white",
+                mec=ink, mew=1.1, zorder=5 if special.critical else 4, ls="none",
             )  # fmt: skip
     if heights:
         _limit(axes, np.concatenate(heights))
@@ -109,7 +115,7 @@ def _limit(axes: Axes, values: Array) -> None:
         axes.set_yscale("log")
 
 
-def _pieces(branch: Branch) -> Iterator[tuple[slice, bool]]:
+def pieces(branch: Branch) -> Iterator[tuple[slice, bool]]:
     """The parts of one stability: a segment is stable if both its ends are."""
     growing = branch.unstable > 0
     stable = ~(growing[1:] | growing[:-1])
@@ -121,8 +127,8 @@ def _pieces(branch: Branch) -> Iterator[tuple[slice, bool]]:
 
 def _legend(diagram: Diagram) -> list[Line2D]:
     handles = [
-        Line2D([], [], color=style.INK, lw=2.4, label="stable"),
-        Line2D([], [], color=style.INK, lw=1.1, ls=(0, (4, 2)), label="unstable"),
+        Line2D([], [], color=style.INK, lw=2.6, label="stable"),
+        Line2D([], [], color=style.INK, lw=1.0, ls=(0, (4, 2)), label="unstable"),
     ]
     kinds = {special.kind for branch in diagram for special in branch.special_points}
     for kind in MARKS:
