@@ -85,6 +85,8 @@ def _oscillator(nodes: int) -> tuple[Array, Array]:
 
 COUNTS = (0, 200, 200, 100, 40)
 """Nodes per direction of ``average`` by the number of fields."""
+ROUNDING = 1e-9
+"""The share of a variance that conditioning on nearly equal fields may leave by rounding."""
 CHUNK = 1 << 18
 """Values of g held at a time."""
 
@@ -135,10 +137,13 @@ def _averages(signature: Signature, activation: Activation, C: Array, nodes: int
     mean, rest, x, weights = _conditioned(C, z, weight)
     spread = _root(np.diagonal(rest, axis1=1, axis2=2))
     product = spread[:, 0] * spread[:, 1]
-    r = np.divide(rest[:, 0, 1], product, out=np.zeros_like(product), where=product > 0)
-    if np.any(np.abs(r) > 1 + 1e-6):
-        raise DomainError(f"no covariance:\n{C[np.argmax(np.abs(r))]}")
-    r = np.sign(r) * np.minimum(np.abs(r), 1.0)
+    # where the grid determines a field, its correlation is rounding over rounding
+    scale = ROUNDING * np.sqrt(np.maximum(C[:, first, first] * C[:, first + 1, first + 1], 0.0))
+    beyond = np.abs(rest[:, 0, 1]) - (1 + 1e-6) * product - scale
+    if np.any(beyond > 0):
+        raise DomainError(f"no covariance:\n{C[np.argmax(beyond)]}")
+    r = np.divide(rest[:, 0, 1], product, out=np.zeros_like(product), where=product > scale)
+    r = np.clip(r, -1.0, 1.0)
     modes = [
         slot(first + i, mean[:, :, i, None] + spread[:, None, i, None] * z) @ (basis * basis[0]).T
         for i in range(2)
