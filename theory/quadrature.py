@@ -143,7 +143,7 @@ def _averages(signature: Signature, activation: Activation, C: Array, nodes: int
     if np.any(beyond > 0):
         raise DomainError(f"no covariance:\n{C[np.argmax(beyond)]}")
     r = np.divide(rest[:, 0, 1], product, out=np.zeros_like(product), where=product > scale)
-    r = np.clip(r, -1.0, 1.0)
+    r = np.sign(r) * np.minimum(np.abs(r), 1.0)
     modes = [
         slot(first + i, mean[:, :, i, None] + spread[:, None, i, None] * z) @ (basis * basis[0]).T
         for i in range(2)
