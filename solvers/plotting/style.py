@@ -124,9 +124,10 @@ def number(value: float, digits: int = 3) -> str:
 
 def _wrapped(text: str, characters: float) -> str:
     """``text`` in as few lines as fit, all about equally long."""
-    lines = textwrap.wrap(text, int(characters), break_long_words=False)
+    whole = {"break_long_words": False, "break_on_hyphens": False}
+    lines = textwrap.wrap(text, int(characters), **whole)
     for width in range(1 + len(text) // max(1, len(lines)), int(characters)):
-        even = textwrap.wrap(text, width, break_long_words=False)
+        even = textwrap.wrap(text, width, **whole)
         if len(even) == len(lines):
             return "\n".join(even)
     return "\n".join(lines)

@@ -236,7 +236,7 @@ def _finding(trajectory: Trajectory, ensemble: Ensemble | None) -> str:
         f"plateau at error {style.number(plateau.error, 4)} until {at(plateau.end)}"
         for plateau in trajectory.plateaus[:2]
     ]
-    if trajectory.escape_time is not None:
+    if trajectory.escape_time is not None and trajectory.escape_time > trajectory.time[0]:
         parts.append(f"escape at {at(trajectory.escape_time)}")
     parts.append(f"final error {style.number(trajectory.error[-1])}")
     if trajectory.status != "success":
