@@ -10,6 +10,7 @@ from solvers.fixed_points import fixed_point_near, fixed_points
 from solvers.integrate import integrate
 from solvers.phase import phase_diagram
 from solvers.rates import critical_rate, optimal_rate
+from solvers.reduced import integrate_reduction
 from solvers.results import NumericalFailure, Status
 from solvers.simulate import simulate
 from solvers.sweep import sweep
@@ -27,6 +28,7 @@ __all__ = [
     "fixed_point_near",
     "fixed_points",
     "integrate",
+    "integrate_reduction",
     "lingering",
     "optimal_rate",
     "phase_diagram",

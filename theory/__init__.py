@@ -25,12 +25,14 @@ if TYPE_CHECKING:
     from theory.flow import derive as derive
     from theory.plateaus import symmetric_plateau as symmetric_plateau
     from theory.quadrature import gauss_hermite_average as gauss_hermite_average
+    from theory.reduced import compile_reduction as compile_reduction
 
 _HOMES = {
     "Activation": "activations",
     "DomainError": "errors",
     "NoClosedFormError": "errors",
     "compile_flow": "codegen",
+    "compile_reduction": "reduced",
     "derive": "flow",
     "erf": "activations",
     "gauss_hermite_average": "quadrature",

@@ -16,6 +16,7 @@ import baselines
 import throughput
 
 from solvers import Experiment, integrate
+from theory.reduced import compile_reduction
 from theory.rules import Anil
 
 README = Path(__file__).parents[2] / "README.md"
@@ -34,6 +35,21 @@ def jacobian(K: int) -> float:
 
 def anil(K: int) -> float:
     return baselines.kernel_seconds(K, "flow", ANIL)
+
+
+def reduction(units: int) -> float:
+    """The site-symmetric reduction at this many units."""
+    flow = compile_reduction(baselines.SGD, "site-symmetric")
+    rate = flow.bound("flow", flow.parameters(K=units, head_mean=1.0))
+    y = np.array([0.5, 0.1, 0.2, 0.1, 1.0])
+    return baselines.seconds(lambda: rate(y))
+
+
+def bound(K: int) -> float:
+    """A call of the compiled right-hand side from Python."""
+    flow, given, y = baselines.problem(K, "numba")
+    rate = flow.bound("flow", given)
+    return baselines.seconds(lambda: rate(y))
 
 
 def arrays(K: int) -> float:
@@ -120,6 +136,7 @@ def rows() -> list[tuple[str, dict[int, Any]]]:
     table += [
         ("compiled Jacobian over right-hand side", {K: jacobian(K) / here[K] for K in WIDTHS}),
         ("ANIL over the plain committee", {K: anil(K) / here[K] for K in WIDTHS}),
+        ("site-symmetric reduction at K = 1000 over a call at", {2: reduction(1000) / bound(2)}),
         ("numpy right-hand side, µs", {K: f"{1e6 * arrays(K):.3g}" for K in WIDTHS}),
         ("… over plain numpy closed forms", ratios(arrays, plain)),
     ]

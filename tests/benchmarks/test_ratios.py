@@ -52,3 +52,7 @@ def test_arrays_stay_fast(K: int) -> None:
 @pytest.mark.parametrize("K", SIZES)
 def test_adaptation_costs_little(K: int) -> None:
     assert table.anil(K) / table.compiled(K) < 2
+
+
+def test_a_thousand_alike_units_cost_no_more_than_two() -> None:
+    assert table.reduction(1000) / table.bound(2) < 2
