@@ -193,6 +193,7 @@ def best_step(Q: Array, R: Array, ratio: float) -> tuple[float, Array]:
         return float(compiled.error(tuning.layout.pack(Q, R, z[:K]), parameters | rates))
 
     starts = ([*np.ones(K), 1.5, 1.0], [*np.ones(K), 2.5, 0.2], [*np.ones(K), 0.0, 0.5])
+    minimize = scipy.optimize.minimize
     found = [minimize(error, start, method="Nelder-Mead", options=PRECISE) for start in starts]
     best = min(found, key=lambda one: one.fun)
     return float(best.fun), np.append(best.x[:K], np.abs(best.x[K:]))
