@@ -124,10 +124,11 @@ def number(value: float, digits: int = 3) -> str:
 
 def _wrapped(text: str, characters: float) -> str:
     """``text`` in as few lines as fit, all about equally long."""
-    whole = {"break_long_words": False, "break_on_hyphens": False}
-    lines = textwrap.wrap(text, int(characters), **whole)
+    whole = textwrap.TextWrapper(int(characters), break_long_words=False, break_on_hyphens=False)
+    lines = whole.wrap(text)
     for width in range(1 + len(text) // max(1, len(lines)), int(characters)):
-        even = textwrap.wrap(text, width, **whole)
+        whole.width = width
+        even = whole.wrap(text)
         if len(even) == len(lines):
             return "\n".join(even)
     return "\n".join(lines)
