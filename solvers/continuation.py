@@ -81,6 +81,12 @@ def continue_all(
     fresh: Sequence[Track] = tuple(tracks)
     for _ in range(generations):
         fresh = _switched(tracks, fresh, window)
+    families = [track for track in tracks if track.family]
+    if any(s.kind == "branch-point" for track in families for s in track.special_points):
+        warnings.append(
+            "Fixed points that belong to continuous families are followed at one point of each; "
+            "branches that leave a family are not."
+        )
     if len(tracks) >= BRANCHES:
         warnings.append(f"{BRANCHES} branches were followed; there may be more.")
     branches = tuple(branch_of(steady, track) for track in tracks)
@@ -146,9 +152,14 @@ def _known(steady: Steady, tracks: Sequence[Track], x: Array, value: float, fami
 
 
 def _switched(tracks: list[Track], fresh: Sequence[Track], window: Window) -> Sequence[Track]:
-    """Adds the branches that leave the ``fresh`` ones at their branch points; returns those."""
+    """Adds the branches that leave the ``fresh`` ones at their branch points; returns those.
+
+    None from continuous families, where the kernel holds their own directions too.
+    """
     new: list[Track] = []
     for track in fresh:
+        if track.family:
+            continue
         for special in track.special_points:
             if special.kind != "branch-point" or len(tracks) >= BRANCHES:
                 continue

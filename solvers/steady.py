@@ -20,6 +20,8 @@ from theory.overlaps import margin as physical_margin
 Array = NDArray[np.float64]
 Parameters = Mapping[str, Any]
 
+WHOLE = ("hidden", "teacher_hidden", "inner_steps", "nodes")
+"""Numbers that make another flow, or another state, at every value."""
 SMALLEST_RATE = 1e-12
 """Stands for an outer rate of 0, so that the limit of a slow outer loop can be reached."""
 DEGREE = 4
@@ -66,6 +68,11 @@ class Steady:
         if self.parameter is None:
             return 0.0
         table, _, key = self.parameter.partition(".")
+        if key in WHOLE or table in ("initial", "integrate", "simulate", "evaluate"):
+            raise ExperimentError(
+                f"{self.parameter} is no continuous parameter of the flow, so that fixed points "
+                "cannot be continued in it; compare several values with macrodyn phase"
+            )
         value = self.experiment.to_dict().get(table, {}).get(key)
         if value is None:
             value = self._default(table, key)

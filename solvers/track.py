@@ -87,7 +87,9 @@ class Sheet:
 
     def _residual(self, X: Array) -> Array:
         x, parameter = self.split(X)
-        return self.left.T @ (self.problem.residual(x, parameter) / self.problem.rate(parameter))
+        with np.errstate(invalid="ignore", over="ignore"):  # the corrector rejects such trials
+            F = self.problem.residual(x, parameter) / self.problem.rate(parameter)
+            return self.left.T @ F
 
     def _jacobian(self, X: Array) -> Array:
         x, parameter = self.split(X)

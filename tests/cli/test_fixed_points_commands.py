@@ -11,6 +11,13 @@ from solvers.cli import execute
 from solvers.fixed_point import FixedPoints
 
 FILES = {".nc", ".png", ".svg"}
+LINEAR = """
+model = {activation = "linear", hidden = 2, teacher_hidden = 2}
+tasks = {head_mean = 0.0, head_covariance = 1.0}
+rule = {name = "anil", inner_rate = 0.3, outer_rate = 0.1, regime = "population"}
+initial = {w = 0.0, random = {norm = 0.5, dimension = 100, seed = 0}}
+integrate = {time = 300}
+"""
 RANGE = ("--parameter", "rule.outer_rate", "--from", "0.5", "--to", "1")
 
 
@@ -121,6 +128,7 @@ def test_a_run_names_the_fixed_point_that_its_plateau_lingers_at(call):
         (("--parameter", "rule.outer_rate", "--from", "0", "--to", "inf"), "finite"),
         (("--parameter", "rule.regime", "--from", "0", "--to", "1"), "not a number"),
         (("--from", "0", "--to", "1"), "--parameter"),
+        (("--parameter", "model.hidden", "--from", "1", "--to", "4"), "no continuous parameter"),
         ((*RANGE, "--curve", "rule.head_rate"), "KEY=A:B"),
         ((*RANGE, "--curve", "model.teacher_overlap=2:3"), "must contain"),
         ((*RANGE, "--curve", "tasks.label_nois=0:1"), "label_noise"),
@@ -140,3 +148,36 @@ def test_a_flow_that_stands_still_is_a_sentence(call):
     assert (status, err) == (0, "")
     assert out.startswith("Every state is a fixed point")
     assert out.count("\n") == 1
+
+
+def test_no_fixed_point_is_a_sentence(call):
+    noisy = ("--set", "tasks.label_noise=3", "--set", "rule.outer_rate=5")
+    status, out, err = call("fixed-points", "saad-solla", *noisy)
+    assert (status, err) == (0, "")
+    assert out.startswith("No physical fixed point was found from ")
+    assert out.count("\n") == 1
+
+
+def test_continua_of_a_linear_network_are_told_in_one_line(call, tmp_path):
+    (tmp_path / "linear.toml").write_text(LINEAR)
+    status, out, err = call("fixed-points", "linear.toml")
+    assert status == 0
+    assert err.count("\n") == err.count("warning: ") == 1
+    assert "continuous families (of up to 3 dimensions)" in err
+    assert "1. specialized, stable, error 0" in out
+    assert "one of a 1-dimensional family" in out
+    status, out, err = call("continue", "linear.toml", *RANGE)
+    assert (status, err) == (0, "")
+    assert out.startswith("3 branches of fixed points")
+
+
+def test_structured_inputs_have_the_same_perfect_state_and_critical_rate(call):
+    """Σ f λ = 1: the rate at which noise and drift balance is that of white inputs."""
+    inputs = "model.inputs=[{variance=0.4, fraction=0.5}, {variance=1.6, fraction=0.5}]"
+    start = "initial={w=1.0, random={norm=0.5, dimension=1000, seed=0}}"
+    status, out, err = call("fixed-points", "saad-solla", "--set", start, "--set", inputs, "--json")
+    assert (status, err) == (0, "")
+    best, plateau = json.loads(out)["fixed_points"]
+    np.testing.assert_allclose(best["Q"], 0.5 * np.eye(2)[None].repeat(2, 0), atol=1e-9)
+    assert best["critical_rate"] == pytest.approx(2.306827696, abs=1e-8)
+    assert (plateau["label"], plateau["unstable"]) == ("symmetric", 1)
