@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
+import tempfile
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +19,7 @@ import baselines
 import throughput
 
 from solvers import Experiment, integrate
+from theory.plackett import a4_table
 from theory.reduced import compile_reduction
 from theory.rules import Anil
 
@@ -124,6 +128,39 @@ def once(K: int, backend: str) -> float:
     return baselines.seconds(lambda: rate(y), 1, 5)
 
 
+def four_point(K: int) -> float:
+    """One of the four-point averages over all index tuples of the K + M fields."""
+    C, _ = baselines.covariance(K, baselines.problem(K, "numpy")[2])
+    n = 2 * K
+    tuples = n * (n + 1) * (n + 2) * (n + 3) // 24
+    return baselines.seconds(lambda: a4_table(C), 1, 9) / tuples
+
+
+FIRST = """
+import time
+from solvers import Experiment, integrate
+begun = time.process_time()
+e = Experiment.load("saad-solla").replace(**{"integrate.backend": "numba"})
+integrate(e)
+print(time.process_time() - begun, time.process_time())
+"""
+
+
+def first_results() -> str:
+    """The time to the first trajectory, with an empty cache and a full one."""
+    with tempfile.TemporaryDirectory() as folder:
+        told = {**os.environ, "MACRODYN_CACHE": folder}
+        cold, warm = (
+            subprocess.run(
+                [sys.executable, "-c", FIRST], env=told, check=True, capture_output=True, text=True
+            ).stdout.split()
+            for _ in range(2)
+        )
+    return (f"First trajectory of two units, after imports: {float(cold[0]):.2g} s of processor "
+            f"time, {float(warm[0]):.2g} s when the same rule has run before (the whole process "
+            f"{float(warm[1]):.2g} s).")  # fmt: skip
+
+
 def rows() -> list[tuple[str, dict[int, Any]]]:
     """What is measured, at each K."""
     here = {K: compiled(K) for K in WIDTHS}
@@ -140,6 +177,8 @@ def rows() -> list[tuple[str, dict[int, Any]]]:
         ("numpy right-hand side, µs", {K: f"{1e6 * arrays(K):.3g}" for K in WIDTHS}),
         ("… over plain numpy closed forms", ratios(arrays, plain)),
     ]
+    table.append(("four-point average, µs each of all",
+                  {K: f"{1e6 * four_point(K):.2g}" for K in WIDTHS}))  # fmt: skip
     solves = {K: solved(K) for K in WIDTHS[:2]}
     table.append(("`integrate` to α = 300, rtol 1e-8, ms",
                   {K: f"{1e3 * t:.2g}" for K, t in solves.items()}))  # fmt: skip
