@@ -209,7 +209,9 @@ def written() -> str:
         shown = [values.get(K, "") for K in WIDTHS]
         cells = [f"{v:.2g}" if isinstance(v, float) else str(v) for v in shown]
         lines.append(f"| {name} | {' | '.join(cells)} |")
-    return "\n".join([*lines, "", growth(), "", throughput.sentence()])
+    prose = (first_results(), growth(), throughput.sentence())
+    wrapped = [part for text in prose for part in ("", textwrap.fill(text, 100))]
+    return "\n".join([*lines, *wrapped])
 
 
 def main() -> None:
