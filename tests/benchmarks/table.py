@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import textwrap
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
