@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy.integrate import solve_ivp
 
 from solvers.results import Status
-from theory.reduced import CompiledReduction
+
+if TYPE_CHECKING:
+    from theory.reduced import CompiledReduction
 
 Array = NDArray[np.float64]
 
@@ -63,7 +66,7 @@ def integrate_reduction(
         times, states, count = _iterated(rate, begin, int(time))
         status = Status.success if np.isfinite(states).all() else Status.diverged
     else:
-        found = solve_ivp(
+        found = scipy.integrate.solve_ivp(
             lambda _, y: rate(y), (0.0, time), begin, method="LSODA", rtol=rtol, atol=atol,
             jac=lambda _, y: jacobian(y), t_eval=np.linspace(0.0, time, points),
         )  # fmt: skip
