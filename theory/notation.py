@@ -93,9 +93,10 @@ MODEL = (
 )
 RESIDUAL = (
     r"Residual $\Delta = \sum_a s_a g(x_a) + \sigma\nu$ with $s = (-w, u)$; loss "
-    r"$\frac12\Delta^2$; $\langle\cdot\rangle$: average over the fields; $g_a = g(x_a)$.",
-    "Residual Δ = Σ_a s_a g(x_a) + σν with s = (−w, u); loss ½Δ²; ⟨·⟩: average over the fields; "
-    "g_a = g(x_a).",
+    r"$\frac12\Delta^2$; $g_a = g(x_a)$; $\langle\cdot\rangle$: average over the fields, of "
+    r"covariance $C$ or of that in its index.",
+    "Residual Δ = Σ_a s_a g(x_a) + σν with s = (−w, u); loss ½Δ²; g_a = g(x_a); ⟨·⟩: average over "
+    "the fields, of covariance C or of that in its index.",
 )
 TIME = {
     False: (r"$\alpha$: outer updates divided by $N$", "α: outer updates divided by N"),
@@ -199,7 +200,8 @@ def symbol_of(name: str, latex: bool) -> str:
     if suffix.isdigit():
         if not latex:
             return f"({stem})⁽{suffix}⁾" if stem[0] == "∂" else f"{stem}⁽{suffix}⁾"
-        return rf"{{{stem}}}^{{({suffix})}}" if "^" in stem else rf"{stem}^{{({suffix})}}"
+        # TeX strips the braces of a lone accent, and would see two superscripts
+        return rf"{{{stem}{{}}}}^{{({suffix})}}" if "^" in stem else rf"{stem}^{{({suffix})}}"
     mark = suffix.removeprefix("bar").replace("_sym", r"^{\mathrm{s}}" if latex else "ˢ")
     return rf"\widehat{{{stem}}}{mark}" if latex else f"∂ε/∂{stem}{mark}"
 

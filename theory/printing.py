@@ -59,6 +59,16 @@ def _fields_of(average: Expr) -> list[str]:
     return found
 
 
+def _over(average: Expr, latex: bool) -> str:
+    """The covariance of the fields that an average is over, as an index, unless it is C itself."""
+    labels = [str(a.base.label) for a in average.args if isinstance(a, Indexed)]
+    named = [name for name in labels if not name.startswith("V")] or labels
+    if not named or named[0] in ("C", "C_task", "V"):
+        return ""
+    symbol = symbol_of(named[0], latex)
+    return f"_{{{symbol}}}" if latex else f"_{symbol}"
+
+
 class _Latex(LatexPrinter):
     """LaTeX with the field's symbols."""
 
@@ -93,7 +103,7 @@ class _Latex(LatexPrinter):
         signature = getattr(type(expr), "signature", None)
         if signature is None:
             return super()._print_Function(expr, exp)
-        text = average_name(signature, _fields_of(expr), latex=True)
+        text = average_name(signature, _fields_of(expr), latex=True) + _over(expr, latex=True)
         return text if exp is None else f"{text}^{{{exp}}}"
 
 
@@ -112,7 +122,7 @@ class _Text(StrPrinter):
         signature = getattr(type(expr), "signature", None)
         if signature is None:
             return super()._print_Function(expr)
-        return average_name(signature, _fields_of(expr), latex=False)
+        return average_name(signature, _fields_of(expr), latex=False) + _over(expr, latex=False)
 
 
 def _plain(i: Expr) -> str:
@@ -279,7 +289,8 @@ def _shortened(value: Expr, parts: dict[Expr, Symbol], latex: bool) -> Expr:
     value = value.replace(
         lambda e: type(e).__name__ == "SignMoment", lambda e: e.func(*(name(a, 0) for a in e.args))
     )
-    return value.replace(sympy.asin, lambda argument: sympy.asin(named(argument)))
+    value = value.replace(sympy.asin, lambda argument: sympy.asin(named(argument)))
+    return sympy.Add(*(named(term) for term in sympy.Add.make_args(value)))
 
 
 LONG = 12

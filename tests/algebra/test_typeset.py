@@ -109,4 +109,18 @@ def test_adjoints_and_repeated_names_have_symbols_of_their_own():
         symbols = [symbol_of(name, latex) for name in names]
         assert len(set(symbols)) == len(names)
         assert not any("bar" in symbol for symbol in symbols)
-    assert symbol_of("s2_initial_2", latex=True) == r"{\overline{ss}^{(0)}}^{(2)}"
+    assert symbol_of("s2_initial_2", latex=True) == r"{\overline{ss}^{(0)}{}}^{(2)}"
+    # without the empty group LaTeX sees two superscripts on an accent, where KaTeX does not
+    assert symbol_of("I2_bar_sym_2", latex=True) == r"{\widehat{I_2}^{\mathrm{s}}{}}^{(2)}"
+
+
+@pytest.mark.parametrize("name", ["maml first, ρ", "maml exact"])
+def test_averages_after_the_inner_loop_name_their_covariance(name):
+    """Before it the fields have covariance C, afterwards another one: the page tells them apart."""
+    flow = PrintedFlow.of(derived(name), erf)
+    for shown, before, after in (
+        (flow.latex(), r"\langle g_{a} g_{c}\rangle", r"\langle g_{a} g_{c}\rangle_{C'}"),
+        (flow.unicode(), "⟨g_a g_c⟩", "⟨g_a g_c⟩_C'"),
+    ):
+        assert re.search(re.escape(before) + r"(?!_)", shown)
+        assert after in shown
