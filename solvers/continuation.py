@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from solvers import notes, task_average
 from solvers.arclength import Steps
 from solvers.branch import Branch, Diagram, branch_of
 from solvers.errors import ExperimentError
@@ -72,7 +73,9 @@ def continue_all(
     window = _window(steady, low, high, steps)
     tracks: list[Track] = []
     warnings: list[str] = []
-    for at, point in _starting_points(steady, window, starts, points, warnings):
+    found = list(_starting_points(steady, window, starts, points, warnings))
+    steady = Steady(_with_nodes(experiment, found), parameter)
+    for at, point in found:
         x = _coordinates(steady, point)
         if not _known(steady, tracks, x, at, point.family):
             tracks.append(
@@ -89,6 +92,7 @@ def continue_all(
         )
     if len(tracks) >= BRANCHES:
         warnings.append(f"{BRANCHES} branches were followed; there may be more.")
+    warnings += notes.on_rule(experiment.rule)
     branches = tuple(branch_of(steady, track) for track in tracks)
     return Diagram(
         experiment, parameter, branches, Status.success, _message(branches, window, parameter),
@@ -136,6 +140,14 @@ def _starting_points(
             warnings.append(f"At {steady.parameter} = {value:g}: {found.message}")
         for point in found:
             yield value, point
+
+
+def _with_nodes(experiment: Experiment, found: Iterable[tuple[float, FixedPoint]]) -> Experiment:
+    """The experiment with as many nodes of its task average as any of the points needs."""
+    if not task_average.is_cubature(experiment):
+        return experiment
+    nodes = max((point.experiment.rule.nodes or 0 for _, point in found), default=0)
+    return experiment.replace(**{"rule.nodes": nodes}) if nodes else experiment
 
 
 def _known(steady: Steady, tracks: Sequence[Track], x: Array, value: float, family: int) -> bool:

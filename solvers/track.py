@@ -17,6 +17,8 @@ FAR = 1e3
 """Overlaps beyond this are taken to grow without bounds."""
 EDGE = -1e-8
 """A margin below this is unphysical."""
+ROUGH = 1e-9
+"""A start where the equations are off by more is corrected first."""
 SAME = 1e-12
 """Values of the parameter closer than this share of its range are the same."""
 
@@ -184,6 +186,9 @@ def initial_node(field: Sheet, x: Array, parameter: float) -> Node | None:
     X, curve = field.join(x, parameter), field.curve
     along = np.zeros(len(X))
     along[-1] = 1.0
+    if np.abs(curve.residual(X)).max(initial=0.0) > ROUGH:
+        corrected = curve.correct(X, along)
+        X = X if corrected is None else corrected[0]
     found = node_at(curve, X, along, 0.0)
     return None if found is None else found[0]
 
