@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 import os
 import platform
-import sys
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from importlib.metadata import PackageNotFoundError, version
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,15 +41,19 @@ def save(dataset: xarray.Dataset, path: str | Path, experiment: Experiment) -> P
         variable.attrs.setdefault("units", "1")
     encoding = {name: {"_FillValue": None} for name in described.variables}
     # In memory first: the HDF5 library does not survive a disk that fills up while it writes.
-    with _without_cluster():
-        content = bytes(described.to_netcdf(None, engine="h5netcdf", encoding=encoding))
+    content = _netcdf(described, encoding)
     return write_atomically(Path(path), lambda file: file.write_bytes(content))
 
 
-def _without_cluster() -> AbstractContextManager[Any]:
-    """Keeps xarray from asking dask for a cluster, which it does wherever dask is installed."""
-    dask = sys.modules.get("dask")
-    return nullcontext() if dask is None else dask.config.set(scheduler="synchronous")
+def _netcdf(dataset: xarray.Dataset, encoding: dict[str, Any]) -> bytes:
+    """What ``dataset.to_netcdf`` writes; that imports dask's cluster first, to ask for its lock."""
+    import h5netcdf
+    from xarray.backends import H5NetCDFStore
+
+    buffer = BytesIO()
+    with h5netcdf.File(buffer, "w") as file:
+        dataset.dump_to_store(H5NetCDFStore(file, lock=False), encoding=encoding)
+    return buffer.getvalue()
 
 
 def provenance(experiment: Experiment) -> dict[str, Any]:
