@@ -22,12 +22,16 @@ def fixed_points_figure(found: FixedPoints) -> Figure:
     with style.house_style():
         figure = style.new_figure(height=1.6 + 0.42 * len(found))
         spectra(found, figure.subplots())
-        style.title(figure, "Fixed points and the growth of their modes", found.message)
+        finding = found.message.split(", from ")[0].split(" from ")[0].rstrip(".") + "."
+        style.title(figure, "Fixed points and the growth of their modes", finding)
     return figure
 
 
 def spectra(found: FixedPoints, axes: Axes) -> Axes:
-    """Growth rates of the modes of each fixed point; numbers give the size of a multiplet."""
+    """Growth rates of the modes of each fixed point; numbers give the size of a multiplet.
+
+    The names of stable points are bold.
+    """
     rows = []
     for row, point in enumerate(found):
         for mode in point.modes:
@@ -48,6 +52,8 @@ def spectra(found: FixedPoints, axes: Axes) -> Axes:
     scale = max((float(np.abs(p.eigenvalues).max()) for p in found), default=1.0)
     axes.set_xscale("symlog", linthresh=10.0 ** np.floor(np.log10(scale * 1e-2)), linscale=0.8)
     axes.set_yticks(range(len(found)), rows, fontsize=9)
+    for point, text in zip(found, axes.get_yticklabels(), strict=True):
+        text.set_fontweight("bold" if point.stable else "normal")
     axes.set_ylim(-0.6, len(found) + 0.2)
     axes.set_xlabel("growth rate of a mode")
     axes.grid(visible=False, axis="y")
