@@ -19,6 +19,7 @@ FORMS = "tests/algebra/test_closed_forms.py"
 OTHERS = "tests/algebra/test_activations.py"
 SIGNS = "tests/algebra/test_sign_moments.py"
 FLOWS = "tests/flows/test_against_quadrature.py"
+STEPS = "tests/flows/test_several_steps.py"
 
 MUTATIONS = (
     # file, text, what it becomes, the tests that have to notice
@@ -57,6 +58,9 @@ MUTATIONS = (
      "network.head_base[self.at(k)]", FLOWS),
     ("theory/microscopic.py", "return delta**2 / 2", "return delta**2", FLOWS),
     ("theory/rules/anil.py", "range(self.inner_steps)", "range(1)", FLOWS),
+    ("theory/wishart.py", "add((*turned[::-1], *chain), others, 1)", "pass", STEPS),
+    ("theory/wishart.py", "(-eta * c for c in p)", "(eta * c for c in p)", STEPS),
+    ("theory/finite_head.py", "rate**2 / derivation.support", "rate / derivation.support", STEPS),
 )  # fmt: skip
 """At least one per rule of averaging, and the places where a flow's constants and indices stand."""
 
@@ -69,7 +73,7 @@ def survivors() -> Iterator[tuple[str, bool]]:
             shutil.copytree(ROOT / part, copy / part, ignore=shutil.ignore_patterns("__pycache__"))
         for part in ("pyproject.toml", "tests/conftest.py"):
             shutil.copy(ROOT / part, copy / part)
-        for tests in (FORMS, OTHERS, SIGNS, FLOWS):
+        for tests in (FORMS, OTHERS, SIGNS, FLOWS, STEPS):
             yield f"unchanged: {tests}", not passes(copy, tests)
         for name, text, mutated, tests in MUTATIONS:
             path = copy / name
