@@ -1,19 +1,19 @@
 """Solvers: an experiment's trajectory, simulation, fixed points, branches and phase diagram."""
 
-from solvers.compare import compare, scaling
-from solvers.continuation import continue_all, continue_branch
-from solvers.curves import special_curve
-from solvers.escape import lingering, predict_escape
-from solvers.escape_scaling import escape_against_dimension
+from solvers.diagrams.phase import phase_diagram
+from solvers.diagrams.sweep import sweep
 from solvers.experiment import Experiment, ExperimentError
-from solvers.fixed_points import fixed_point_near, fixed_points
-from solvers.integrate import integrate
-from solvers.phase import phase_diagram
-from solvers.rates import critical_rate, optimal_rate
-from solvers.reduced import integrate_reduction
 from solvers.results import NumericalFailure, Status
-from solvers.simulate import simulate
-from solvers.sweep import sweep
+from solvers.simulation.compare import compare, scaling
+from solvers.simulation.simulate import simulate
+from solvers.stability.continuation import continue_all, continue_branch
+from solvers.stability.curves import special_curve
+from solvers.stability.escape import lingering, predict_escape
+from solvers.stability.escape_scaling import escape_against_dimension
+from solvers.stability.fixed_points import fixed_point_near, fixed_points
+from solvers.stability.rates import critical_rate, optimal_rate
+from solvers.trajectories.integrate import integrate
+from solvers.trajectories.reduced import integrate_reduction
 
 __all__ = [
     "Experiment",

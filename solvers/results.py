@@ -193,3 +193,17 @@ class Trajectory:
 def _axes(name: str, values: Array) -> tuple[str, ...]:
     """Names of the axes of an observable: time, then its own."""
     return ("time", *(f"{name}_{axis}" for axis in range(values.ndim - 1)))
+
+
+def stored_times(end: float, points: int, spacing: str, whole: bool = False) -> Array:
+    """``points`` times from 0 to ``end``, both included; whole numbers for steps, each once.
+
+    Logarithmic spacing runs from end/10⁶ (from the first step) to the end, after 0 itself.
+    """
+    if spacing == "log" and points > 2:
+        first = 1.0 if whole else 1e-6 * end
+        times = np.append(0.0, np.geomspace(first, end, points - 1))
+        times[-1] = end
+    else:
+        times = np.linspace(0.0, end, points)
+    return np.unique(np.round(times)) if whole else times

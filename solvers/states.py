@@ -25,6 +25,9 @@ LABELS = (
     "specialized",
 )
 """All labels a state may have, in the order in which they are tried."""
+FAILED = "failed"
+"""The label of a point whose computation broke off; its message says why."""
+ALL_LABELS = (*LABELS, FAILED)
 MOST_TRIED = 24
 """Up to so many assignments of units are all tried, for many states at once."""
 

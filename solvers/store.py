@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from io import BytesIO
 from pathlib import Path
@@ -45,14 +45,14 @@ def save(dataset: xarray.Dataset, path: str | Path, experiment: Experiment) -> P
     return write_atomically(Path(path), lambda file: file.write_bytes(content))
 
 
-def _netcdf(dataset: xarray.Dataset, encoding: dict[str, Any]) -> bytes:
+def _netcdf(dataset: xarray.Dataset, encoding: Mapping[Any, Any]) -> bytes:
     """What ``dataset.to_netcdf`` writes; that imports dask's cluster first, to ask for its lock."""
     import h5netcdf
     from xarray.backends import H5NetCDFStore
 
     buffer = BytesIO()
     with h5netcdf.File(buffer, "w") as file:
-        dataset.dump_to_store(H5NetCDFStore(file, lock=False), encoding=encoding)
+        dataset.dump_to_store(H5NetCDFStore(file), encoding=encoding)
     return buffer.getvalue()
 
 

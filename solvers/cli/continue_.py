@@ -12,9 +12,9 @@ from solvers.cli import common
 from solvers.errors import ExperimentError
 
 if TYPE_CHECKING:
-    from solvers.branch import Diagram
-    from solvers.curves import SpecialCurves
     from solvers.experiment import Experiment
+    from solvers.stability.branch import Diagram
+    from solvers.stability.curves import SpecialCurves
 
 Parameter = Annotated[
     str, typer.Option("--parameter", metavar="KEY", help="the number to vary, e.g. rule.outer_rate")
@@ -44,12 +44,12 @@ def continue_(
     experiment = common.experiment(source, set)
     folder = common.destination(out) if out else None
     along = _second(experiment, curve) if curve else None
-    from solvers.continuation import continue_all
+    from solvers.stability.continuation import continue_all
 
     diagram = continue_all(experiment, parameter, start, stop)
     curves = None
     if along:
-        from solvers.curves import special_curves
+        from solvers.stability.curves import special_curves
 
         curves = special_curves(diagram, *along)
     if folder:
@@ -75,7 +75,7 @@ def _second(experiment: Experiment, text: str) -> tuple[str, float, float]:
         raise ExperimentError(
             f"--curve takes KEY=A:B with two numbers, not {text[:60]!r}"
         ) from None
-    from solvers.steady import Steady
+    from solvers.stability.steady import Steady
 
     steady = Steady(experiment, key)
     if not low < high:

@@ -8,8 +8,8 @@ from solvers import store
 from solvers.cli import common
 
 if TYPE_CHECKING:
-    from solvers.fixed_point import FixedPoints
-    from solvers.rates import Rates
+    from solvers.stability.fixed_point import FixedPoints
+    from solvers.stability.rates import Rates
 
 NAMED_MODES = 3
 """Modes that are named for each point."""
@@ -25,7 +25,7 @@ def fixed_points(
     """Find all physical fixed points, with spectra, symmetry and the leading modes."""
     experiment = common.experiment(source, set)
     folder = common.destination(out) if out else None
-    from solvers.fixed_points import fixed_points as search
+    from solvers.stability.fixed_points import fixed_points as search
 
     with common.progress("search", quiet) as report:
         found = search(experiment, progress=report)
@@ -45,8 +45,8 @@ def fixed_points(
 
 def _rates(found: FixedPoints) -> list[Rates | None]:
     """Critical and optimal outer rates of the stable points; none where a cubature is costly."""
-    from solvers.rates import rates_of
-    from solvers.steady import Steady
+    from solvers.stability.rates import rates_of
+    from solvers.stability.steady import Steady
 
     wanted = not Steady(found.experiment).costly
     return [rates_of(p) if p.stable and wanted else None for p in found]

@@ -18,8 +18,8 @@ from solvers.cli.plot import plot as redraw
 from solvers.errors import ExperimentError
 
 if TYPE_CHECKING:
-    from solvers.phase import PhaseDiagram, Unfinished
-    from solvers.sweep import Progress
+    from solvers.diagrams.phase import PhaseDiagram, Unfinished
+    from solvers.diagrams.sweep import Progress
 
 REPORT_SECONDS = 30.0
 """Where stderr is no terminal, a line about the progress is written this often."""
@@ -78,8 +78,8 @@ def phase(
     folder = common.destination(out or Path("results") / experiment.name)
     from joblib import cpu_count
 
-    from solvers.engine import Interrupted
-    from solvers.phase import FILE, phase_diagram
+    from solvers.diagrams.engine import Interrupted
+    from solvers.diagrams.phase import FILE, phase_diagram
 
     if cluster:
         getLogger("distributed").setLevel(CRITICAL)  # what matters is said in one sentence

@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
 KINDS = {
     "trajectory": ("solvers.results", "Trajectory"),
-    "ensemble": ("solvers.ensemble", "Ensemble"),
-    "fixed-points": ("solvers.fixed_point", "FixedPoints"),
-    "continuation": ("solvers.branch", "Diagram"),
-    "special-curves": ("solvers.curves", "SpecialCurves"),
-    "phase": ("solvers.phase", "PhaseDiagram"),
+    "ensemble": ("solvers.simulation.ensemble", "Ensemble"),
+    "fixed-points": ("solvers.stability.fixed_point", "FixedPoints"),
+    "continuation": ("solvers.stability.branch", "Diagram"),
+    "special-curves": ("solvers.stability.curves", "SpecialCurves"),
+    "phase": ("solvers.diagrams.phase", "PhaseDiagram"),
 }
 """The class that reads each kind of result, by module and name."""
 

@@ -12,9 +12,9 @@ from solvers.cli import common
 from solvers.results import Plateau, Status, Trajectory
 
 if TYPE_CHECKING:
-    from solvers.compare import Comparison
-    from solvers.ensemble import Ensemble
-    from solvers.escape import Lingering
+    from solvers.simulation.compare import Comparison
+    from solvers.simulation.ensemble import Ensemble
+    from solvers.stability.escape import Lingering
 
 
 def run(
@@ -29,7 +29,7 @@ def run(
     wanted = out if out or json else Path("results") / experiment.name
     folder = common.destination(wanted) if wanted else None
     integration_fits(experiment.layout)
-    from solvers.integrate import integrate
+    from solvers.trajectories.integrate import integrate
 
     with common.progress("integrate", quiet):
         trajectory = integrate(experiment, throw=False)
@@ -51,7 +51,7 @@ def _lingering(trajectory: Trajectory) -> dict[Plateau, Lingering]:
     """The fixed point of each plateau that has one, and the escape from it."""
     if not trajectory.plateaus:
         return {}
-    from solvers.escape import lingering
+    from solvers.stability.escape import lingering
 
     return {found.plateau: found for found in lingering(trajectory)}
 
@@ -60,8 +60,8 @@ def _simulated(trajectory: Trajectory, quiet: bool) -> tuple[Ensemble | None, Co
     """The finite-N runs that a trajectory asks for, and how they compare."""
     if trajectory.experiment.simulate is None or trajectory.status is not Status.success:
         return None, None
-    from solvers.compare import compare
-    from solvers.simulate import simulate
+    from solvers.simulation.compare import compare
+    from solvers.simulation.simulate import simulate
 
     with common.progress("simulate", quiet) as report:
         ensemble = simulate(trajectory.experiment, progress=report)

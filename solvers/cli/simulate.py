@@ -10,7 +10,7 @@ from solvers.errors import ExperimentError
 from solvers.results import State
 
 if TYPE_CHECKING:
-    from solvers.ensemble import Ensemble
+    from solvers.simulation.ensemble import Ensemble
 
 
 def simulate(
@@ -25,7 +25,7 @@ def simulate(
     if experiment.simulate is None:
         raise ExperimentError("simulate.dimension is missing; add --set simulate.dimension=500")
     folder = common.destination(out) if out else None
-    from solvers.simulate import simulate as simulated
+    from solvers.simulation.simulate import simulate as simulated
 
     with common.progress("simulate", quiet) as report:
         ensemble = simulated(experiment, progress=report)

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from solvers.plotting import style
 
 if TYPE_CHECKING:
-    from solvers.branch import Branch, Diagram
-    from solvers.curves import SpecialCurves
+    from solvers.stability.branch import Branch, Diagram
+    from solvers.stability.curves import SpecialCurves
 
 Array = NDArray[np.float64]
 Ordinate = Callable[["Branch"], Array]

@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 from solvers.plotting import style
 
 if TYPE_CHECKING:
-    from solvers.fixed_point import FixedPoints
+    from solvers.stability.fixed_point import FixedPoints
 
 STABLE, UNSTABLE = style.COLOURS[0], style.COLOURS[1]
 

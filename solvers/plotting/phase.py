@@ -17,14 +17,14 @@ from matplotlib.patches import Patch
 from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 
-from solvers.measures import ALL_LABELS
 from solvers.plotting import style
 from solvers.plotting.rulers import MOST_WRITTEN, Map, map_of, ruler_of
+from solvers.states import ALL_LABELS
 
 if TYPE_CHECKING:
     import xarray
 
-    from solvers.phase import PhaseDiagram
+    from solvers.diagrams.phase import PhaseDiagram
 
 Array = NDArray[np.float64]
 

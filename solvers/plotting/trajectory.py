@@ -18,7 +18,7 @@ from solvers.plotting import style
 from solvers.results import Plateau, Trajectory
 
 if TYPE_CHECKING:
-    from solvers.ensemble import Ensemble
+    from solvers.simulation.ensemble import Ensemble
 
 Array = NDArray[np.float64]
 

@@ -10,11 +10,11 @@ import scipy
 from numpy.typing import NDArray
 
 from solvers.experiment import Experiment
-from solvers.integrate import integrate
 from solvers.linear import tuned_ridge_risk
 from solvers.reproduce import finite
 from solvers.reproduce.row import Relation, Row
 from solvers.results import Trajectory
+from solvers.trajectories.integrate import integrate
 
 Array = NDArray[np.float64]
 

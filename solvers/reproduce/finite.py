@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import erf
 
-from solvers.closed_averages import erf_moments
+from solvers.simulation.closed_averages import erf_moments
 from theory.tasks import TaskDistribution
 
 Array = NDArray[np.float64]

@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from solvers.experiment import Experiment
-from solvers.integrate import integrate
 from solvers.reproduce.row import Relation, Row
 from solvers.results import Trajectory
+from solvers.trajectories.integrate import integrate
 
 Array = NDArray[np.float64]
 

@@ -10,9 +10,9 @@ import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from solvers import Experiment, continue_branch, fixed_points
-from solvers.arclength import Steps
-from solvers.branch import Branch
-from solvers.fixed_point import FixedPoint
+from solvers.stability.arclength import Steps
+from solvers.stability.branch import Branch
+from solvers.stability.fixed_point import FixedPoint
 
 LONGEST = 1e-3
 """Seconds of processor time per point, at K = M = 4 with compiled loops."""

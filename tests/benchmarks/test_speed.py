@@ -11,7 +11,7 @@ import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from solvers import Experiment
-from solvers.ensembles import ensemble
+from solvers.trajectories.ensembles import ensemble
 from theory.activations import erf
 from theory.codegen import compile_flow
 from theory.overlaps import Layout

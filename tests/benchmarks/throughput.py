@@ -10,7 +10,7 @@ import numpy as np
 
 from solvers import Experiment
 from solvers.draws import fill_normal
-from solvers.runs import Runs, Setup
+from solvers.simulation.runs import Runs, Setup
 
 SIZES = {"one example": ("saad-solla", 500, 50), "ANIL": ("meta-specialization", 1000, 20)}
 """Preset, N and number of runs."""

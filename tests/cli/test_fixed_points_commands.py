@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from solvers import Experiment, critical_rate, fixed_point_near, store
-from solvers.branch import Diagram
 from solvers.cli import execute
-from solvers.fixed_point import FixedPoints
+from solvers.stability.branch import Diagram
+from solvers.stability.fixed_point import FixedPoints
 
 FILES = {".nc", ".png", ".svg"}
 LINEAR = """

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from solvers import Experiment, integrate
-from solvers.dormand_prince import HEADER, Steps, dormand_prince
-from solvers.ensembles import ensemble
+from solvers.trajectories.dormand_prince import HEADER, Steps, dormand_prince
+from solvers.trajectories.ensembles import ensemble
 
 
 @pytest.fixture(scope="module")

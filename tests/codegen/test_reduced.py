@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from solvers.reduced import integrate_reduction
+from solvers.trajectories.reduced import integrate_reduction
 from theory.activations import erf
 from theory.codegen import compile_flow
 from theory.machine import available

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from solvers import Experiment
-from solvers.microscopic import Estimate, Tally, microscopic_rates
+from solvers.simulation.microscopic import Estimate, Tally, microscopic_rates
 
 K, M = 3, 2
 SAMPLES = 1_000_000

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from solvers import Experiment
-from solvers.microscopic import microscopic_rates
+from solvers.simulation.microscopic import microscopic_rates
 from theory.activations import Activation
 from theory.quadrature import average
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from solvers import Experiment, compare, integrate, simulate
-from solvers.microscopic import microscopic_rates
+from solvers.simulation.microscopic import microscopic_rates
 from theory.rules.anil import Anil
 from theory.rules.base import MetaRule, rate
 

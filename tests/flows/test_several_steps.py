@@ -8,7 +8,7 @@ import pytest
 from numpy.testing import assert_allclose
 
 from solvers import Experiment, ExperimentError
-from solvers.microscopic import microscopic_rates
+from solvers.simulation.microscopic import microscopic_rates
 from theory.rules import MetaRule
 from theory.rules.base import rate
 from theory.wishart import chain_mean

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from solvers.experiment import Experiment
-from solvers.fixed_points import fixed_point_near
+from solvers.stability.fixed_points import fixed_point_near
 
 PATIENCE = 30
 

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from scipy.optimize import brentq
 
-from solvers.continuation import continue_all, continue_branch
 from solvers.errors import ExperimentError
-from solvers.fixed_points import fixed_point_near, fixed_points
-from solvers.rates import critical_rate, optimal_rate
 from solvers.results import NumericalFailure
-from solvers.steady import Steady
+from solvers.stability.continuation import continue_all, continue_branch
+from solvers.stability.fixed_points import fixed_point_near, fixed_points
+from solvers.stability.rates import critical_rate, optimal_rate
+from solvers.stability.steady import Steady
 
 SOURCE = "rule.outer_rate"
 
@@ -136,7 +136,7 @@ def test_the_same_branch_from_an_independent_code(committee):
 
 
 def fixed_point_on(branch, steady, rate):
-    from solvers.track import state_at
+    from solvers.stability.track import state_at
 
     (state,) = state_at(branch.track, rate)
     assert np.abs(steady.problem.residual(state, rate)).max() < 1e-10

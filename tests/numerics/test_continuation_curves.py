@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
-from solvers.arclength import Steps
-from solvers.continuation import continue_branch
-from solvers.curves import special_curve
 from solvers.errors import ExperimentError
-from solvers.fixed_points import fixed_point_near
-from solvers.rates import critical_rate
+from solvers.stability.arclength import Steps
+from solvers.stability.continuation import continue_branch
+from solvers.stability.curves import special_curve
+from solvers.stability.fixed_points import fixed_point_near
+from solvers.stability.rates import critical_rate
 
 
 def test_the_boundary_of_stability_of_meta_learning(meta):

@@ -5,10 +5,10 @@ from itertools import permutations
 import numpy as np
 import pytest
 
-from solvers.problem import Problem, SignedPermutation
-from solvers.special_points import with_special_points
-from solvers.switching import branches_from
-from solvers.track import CLOSED, Window, both_ways
+from solvers.stability.problem import Problem, SignedPermutation
+from solvers.stability.special_points import with_special_points
+from solvers.stability.switching import branches_from
+from solvers.stability.track import CLOSED, Window, both_ways
 
 
 def follow(problem, x, parameter, low, high):

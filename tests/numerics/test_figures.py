@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from solvers import Experiment, integrate
-from solvers.ensemble import Ensemble
 from solvers.plotting import style
 from solvers.plotting.trajectory import ensemble_figure, error_panel, trajectory_figure
+from solvers.simulation.ensemble import Ensemble
 
 
 @pytest.fixture(scope="module")

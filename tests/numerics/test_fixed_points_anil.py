@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from solvers.fixed_points import fixed_point_near, fixed_points
+from solvers.stability.fixed_points import fixed_point_near, fixed_points
 
 
 @pytest.mark.parametrize(("inner_rate", "norm"), [(1.0, 7.877), (2.0, 2.033)])

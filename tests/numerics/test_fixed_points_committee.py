@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from solvers.fixed_points import fixed_points
+from solvers.stability.fixed_points import fixed_points
 from theory.overlaps import field_covariance
 
 

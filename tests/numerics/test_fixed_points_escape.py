@@ -5,10 +5,10 @@ import pytest
 
 from solvers import integrate
 from solvers.errors import ExperimentError
-from solvers.escape import lingering, predict_escape
-from solvers.escape_scaling import escape_against_dimension
 from solvers.experiment import Experiment
-from solvers.fixed_points import fixed_points
+from solvers.stability.escape import lingering, predict_escape
+from solvers.stability.escape_scaling import escape_against_dimension
+from solvers.stability.fixed_points import fixed_points
 
 
 @pytest.fixture(scope="module")

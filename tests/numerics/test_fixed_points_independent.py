@@ -6,7 +6,7 @@ from scipy.integrate import solve_ivp
 from scipy.special import erf
 
 from solvers.experiment import Experiment
-from solvers.fixed_points import fixed_points
+from solvers.stability.fixed_points import fixed_points
 
 VARIANTS = {
     "noise and decay": {

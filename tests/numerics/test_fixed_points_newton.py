@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from solvers.newton import find_root
-from solvers.problem import SignedPermutation, invariant_basis
+from solvers.stability.newton import find_root
+from solvers.stability.problem import SignedPermutation, invariant_basis
 
 
 def circle_and_line(x):

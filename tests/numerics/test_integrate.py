@@ -7,10 +7,10 @@ import pytest
 from scipy.integrate import solve_ivp
 from scipy.optimize import brentq
 
-from solvers import Experiment, ExperimentError, NumericalFailure, integrate, paths
-from solvers.integrate import stored_times
-from solvers.results import Status, Trajectory
+from solvers import Experiment, ExperimentError, NumericalFailure, integrate
+from solvers.results import Status, Trajectory, stored_times
 from solvers.states import specialization
+from solvers.trajectories import paths
 from theory.errors import DomainError
 from theory.overlaps import Layout
 

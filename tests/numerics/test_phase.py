@@ -13,13 +13,14 @@ import pytest
 import xarray
 
 from solvers import store, sweep
-from solvers.engine import Interrupted, compute, pool_of
+from solvers.diagrams.engine import Interrupted, compute, pool_of
+from solvers.diagrams.measures import measure
+from solvers.diagrams.phase import FILE, JOURNAL, phase_diagram
+from solvers.diagrams.sweep import Study, Trajectories
 from solvers.errors import ExperimentError
 from solvers.experiment import Experiment
-from solvers.integrate import integrate
-from solvers.measures import FAILED, measure
-from solvers.phase import FILE, JOURNAL, phase_diagram
-from solvers.sweep import Study, Trajectories
+from solvers.states import FAILED
+from solvers.trajectories.integrate import integrate
 
 QUICK = {"integrate.time": 4.0, "integrate.points": 5}
 AXES = ["rule.outer_rate=0.5:4:6", "tasks.head_mean=0.5:1.5:5"]
@@ -100,7 +101,7 @@ def test_one_failing_point_is_a_labelled_point(committee, monkeypatch):
             raise ArithmeticError("no such luck")
         return integrate(experiment, throw=throw)
 
-    monkeypatch.setattr(sys.modules["solvers.sweep"], "integrate", breaks)
+    monkeypatch.setattr(sys.modules["solvers.diagrams.sweep"], "integrate", breaks)
     table = sweep(committee, ["rule.outer_rate=1,2,3"])
     assert table["label"].values.tolist()[1] == FAILED
     assert table["message"].values.tolist() == ["", "ArithmeticError: no such luck", ""]
@@ -236,10 +237,10 @@ def test_a_hundred_thousand_points_stay_below_1_GiB(tmp_path):
     """
     code = f"""
 from pathlib import Path
-from solvers.engine import InProcess
+from solvers.diagrams.engine import InProcess
 from solvers.experiment import Experiment
-from solvers.journal import Journal
-from solvers.sweep import Study, dataset, fill
+from solvers.diagrams.journal import Journal
+from solvers.diagrams.sweep import Study, dataset, fill
 
 def dry(task):
     return {{"label": "symmetric", "status": "success", "message": "x" * 200, "error": task[0] / 7}}

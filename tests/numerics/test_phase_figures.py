@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from solvers.diagrams.phase import phase_diagram
 from solvers.experiment import Experiment
-from solvers.phase import phase_diagram
 from solvers.plotting.phase import LOOKS
 
 QUICK = {"integrate.time": 4.0, "integrate.points": 5}

@@ -10,7 +10,7 @@ import pytest
 import xarray
 
 from solvers import store
-from solvers.phase import FILE, JOURNAL
+from solvers.diagrams.phase import FILE, JOURNAL
 
 AXES = ["rule.outer_rate=0.5:4:6", "tasks.head_mean=0.5:1.5:5"]
 SETTINGS = {"integrate.time": 4.0, "integrate.points": 5, "integrate.method": "LSODA"}

@@ -4,7 +4,13 @@ import numpy as np
 import pytest
 from scipy.optimize import brentq, minimize_scalar
 
-from solvers.plateau import escape_time, estimated_speeds, find_plateaus, of_steps, resolved
+from solvers.trajectories.plateau import (
+    escape_time,
+    estimated_speeds,
+    find_plateaus,
+    of_steps,
+    resolved,
+)
 
 
 def lowest(function, left, right):

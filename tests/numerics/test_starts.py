@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from solvers import Experiment
-from solvers.starts import smallest_asymmetry, symmetric_start
+from solvers.trajectories.starts import smallest_asymmetry, symmetric_start
 
 DIAGONAL = [[0.25, 0.0], [0.0, 0.3]]
 DISTINCT = [[0.01, 0.02], [0.03, 0.05]]

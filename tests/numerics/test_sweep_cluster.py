@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from solvers.engine import Cluster, WorkersLost, compute, pool_of
+from solvers.diagrams.engine import Cluster, WorkersLost, compute, pool_of
 from solvers.errors import ExperimentError
 
 PATIENCE = 30

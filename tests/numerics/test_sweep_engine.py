@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from solvers.engine import InProcess, compute, pool_of
-from solvers.journal import Journal
+from solvers.diagrams.engine import InProcess, compute, pool_of
+from solvers.diagrams.journal import Journal
 
 
 def square(task):
@@ -110,7 +110,7 @@ def test_workers_end_with_a_killed_parent():
     """Otherwise they would wait for work for ever, each with its memory."""
     code = """
 import os, time
-from solvers.engine import compute, pool_of
+from solvers.diagrams.engine import compute, pool_of
 def pid(task):
     return {"pid": os.getpid()}
 with pool_of(2) as pool:

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from solvers.journal import Journal, JournalError
+from solvers.diagrams.journal import Journal, JournalError
 
 IDENTITY = {"experiment": "e", "axes": [1, 2]}
 ENTRIES = [((i, 0), {"error": 0.1 * i, "label": "ψ", "escape": None}) for i in range(5)]
@@ -80,7 +80,7 @@ def test_unfinished_work_is_not_thrown_away(path):
 
 def test_a_second_process_is_refused_until_the_first_ends(path):
     code = (
-        "import sys, time; from pathlib import Path; from solvers.journal import Journal\n"
+        "import sys, time; from pathlib import Path; from solvers.diagrams.journal import Journal\n"
         f"journal = Journal(Path({str(path)!r}), {IDENTITY!r}); print('held', flush=True)\n"
         "time.sleep(60)"
     )
@@ -110,7 +110,7 @@ def test_a_full_disk_stops_the_writer_and_harms_nothing(path):
     code = f"""
 import json, resource, sys
 from pathlib import Path
-from solvers.journal import Journal
+from solvers.diagrams.journal import Journal
 journal = Journal(Path({str(path)!r}), {IDENTITY!r})
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
 done = 0
@@ -132,7 +132,7 @@ except OSError as error:
 def test_killed_at_any_moment_nothing_that_was_reported_is_lost(path):
     code = f"""
 from pathlib import Path
-from solvers.journal import Journal
+from solvers.diagrams.journal import Journal
 journal = Journal(Path({str(path)!r}), {IDENTITY!r}, resume=True)
 done = sum(1 for _ in journal)
 while True:

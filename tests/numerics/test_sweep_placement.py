@@ -5,9 +5,9 @@ import math
 import numpy as np
 import pytest
 
-from solvers.axes import Axis, parse_axes
+from solvers.diagrams.axes import Axis, parse_axes
+from solvers.diagrams.refine import Adaptive, Grid
 from solvers.errors import ExperimentError
-from solvers.refine import Adaptive, Grid
 
 UNIT = parse_axes(["x=0:1:2", "y=0:1:2"])
 

@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 from scipy.special import erf
 
-from solvers.closed_averages import (
+from solvers.simulation.closed_averages import (
     Averages,
     erf_moments,
     linear_moments,
     quadrature_moments,
     relu_moments,
 )
-from solvers.network import FieldNetwork, Inputs, Limit, Sample, TaskData, outer_descent
+from solvers.simulation.network import FieldNetwork, Inputs, Limit, Sample, TaskData, outer_descent
 from theory.rules import Anil, FrozenRepresentation, Maml
 from theory.rules.base import MetaRule
 

@@ -8,9 +8,9 @@ import pytest
 from scipy.special import erf
 
 from solvers import Experiment, ExperimentError, Status
-from solvers.ensemble import Ensemble
-from solvers.runs import Runs, Setup
-from solvers.simulate import simulate
+from solvers.simulation.ensemble import Ensemble
+from solvers.simulation.runs import Runs, Setup
+from solvers.simulation.simulate import simulate
 
 STUDY = Path(__file__).parent
 BASE = Experiment.load(STUDY / "three-units.toml").replace(

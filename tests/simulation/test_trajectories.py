@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from solvers import Experiment, ExperimentError, integrate
-from solvers.compare import compare, scaling, theory_at
-from solvers.simulate import simulate
+from solvers.simulation.compare import compare, scaling, theory_at
+from solvers.simulation.simulate import simulate
 
 STUDY = Path(__file__).parent
 BASE = Experiment.load(STUDY / "three-units.toml")

@@ -1,0 +1,1 @@
+"""Simulation: the algorithm itself at finite N, run by run, and its comparison with theory."""

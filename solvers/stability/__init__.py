@@ -1,0 +1,1 @@
+"""Stability: fixed points, their modes, escape from them, and branches along a parameter."""

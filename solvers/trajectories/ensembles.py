@@ -1,0 +1,68 @@
+"""Many trajectories of one flow in one call: Dormand and Prince's method in compiled loops."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from solvers.trajectories.dormand_prince import HEADER, SETTINGS, dormand_prince, first_step, text
+
+if TYPE_CHECKING:
+    from theory.codegen import CompiledFlow
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """End states (n, size) of n trajectories, the times reached and the steps taken (n,).
+
+    ``time`` falls short of what was asked for where a trajectory left all bounds or took more
+    than the allowed number of steps.
+    """
+
+    y: Array
+    time: Array
+    steps: NDArray[np.int64]
+    rejected: NDArray[np.int64]
+
+
+def ensemble(
+    compiled: CompiledFlow,
+    starts: ArrayLike,
+    parameters: Mapping[str, Any] | Sequence[Mapping[str, Any]],
+    time: float,
+    *,
+    rtol: float = 1e-8,
+    atol: float = 1e-12,
+    most_steps: int = 100_000,
+    bound: float = 1e6,
+) -> Bundle:
+    """Integrate every start (n, size), or one start at every set of parameters, to ``time``.
+
+    ``starts`` and ``parameters`` pair up; a single one goes with all of the other. The error of
+    the end states is some 10² × rtol. Takes one core.
+
+    Raises:
+        UnsupportedError: the flow has no compiled loops, or the extra ``fast`` is missing.
+        ValueError: the numbers of starts and parameters differ, or time is discrete.
+    """
+    if compiled.discrete:
+        raise ValueError("a population map is iterated, not integrated")
+    starts = np.atleast_2d(np.asarray(starts, float))
+    given = [parameters] if isinstance(parameters, Mapping) else list(parameters)
+    count = max(len(starts), len(given))
+    if {len(starts), len(given)} - {1, count}:
+        raise ValueError(f"{len(starts)} starts do not pair up with {len(given)} parameters")
+    n, solve = compiled.layout.size, compiled.solver(dormand_prince.__name__, text(), SETTINGS)
+    out = np.empty((count, 2 * n + HEADER))
+    for i in range(count):
+        y, p = starts[i % len(starts)], given[i % len(given)]
+        h = first_step(compiled.rhs(y, p), y, time, rtol, atol)
+        solve(y, (0.0, time, rtol, atol, h, most_steps, bound, n, 0), p, out[i])
+    reached, (steps, rejected) = out[:, 2 * n], out[:, 2 * n + 2 : 2 * n + 4].astype(int).T
+    return Bundle(out[:, :n], reached, steps, rejected)
