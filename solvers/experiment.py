@@ -222,7 +222,7 @@ class Experiment:
         """
         from theory.codegen import compile_flow
         from theory.errors import NoClosedFormError, NoTheoryError
-        from theory.native import UnsupportedError
+        from theory.generation.native import UnsupportedError
 
         heads, backend = self.tasks.heads is not None, self.integrate.backend
         try:

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from sympy import Expr
 
 from theory.errors import NoClosedFormError
-from theory.integrands import read
+from theory.gaussian.integrands import read
 from theory.symbols import X
 
 Array = NDArray[np.float64]
@@ -94,7 +94,7 @@ class Activation:
     def has_closed_form(self, signature: Signature) -> bool:
         """Whether the average of this signature is closed without any quadrature.
 
-        So it is as soon as at most three factors S_a remain (``theory.integrands``).
+        So it is as soon as at most three factors S_a remain (``theory.gaussian.integrands``).
         """
         if self.expression is None:
             return False

@@ -17,10 +17,10 @@ import sympy
 from sympy import Expr, Indexed, Symbol
 
 from theory.activations import Activation
-from theory.closed import expand
+from theory.derivation.closed import expand
+from theory.derivation.indexed import Piece, range_of
 from theory.errors import NoClosedFormError
 from theory.flow import Flow
-from theory.indexed import Piece, range_of
 
 K, M = sympy.symbols("K M", positive=True, integer=True)
 Value = tuple[str, int]

@@ -17,10 +17,10 @@ from numpy.typing import ArrayLike
 from sympy import Expr, Function, Rational, S, Symbol
 from sympy.core.function import FunctionClass
 
-from theory import closed_forms, plackett
 from theory.activations import Activation, Signature
 from theory.errors import DomainError, NoClosedFormError
-from theory.integrands import Integrand, read
+from theory.gaussian import closed_forms, plackett
+from theory.gaussian.integrands import Integrand, read
 from theory.symbols import X, covariance_symbols, matrix_of, pairs
 
 __all__ = ["Average", "AverageFunction", "DomainError", "NoClosedFormError", "closed_form",

@@ -13,15 +13,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from theory import finite_support, machine
 from theory.activations import Activation, linear
-from theory.bound import Bound, bind, places
+from theory.finite import finite_support
 from theory.flow import Structure, check_units, symbolic
-from theory.kinks import has_kinks
-from theory.native import UnsupportedError, literals
+from theory.gaussian.kinks import has_kinks
+from theory.generation import machine
+from theory.generation.bound import Bound, bind, places
+from theory.generation.native import UnsupportedError, literals
+from theory.generation.sources import cache_folder, load, source_of
 from theory.overlaps import Layout, field_covariance
 from theory.rules.base import Rule
-from theory.sources import cache_folder, load, source_of
 
 Array = NDArray[np.float64]
 Parameters = Mapping[str, Any]
@@ -159,7 +160,8 @@ class CompiledFlow:
     def solver(self, function: str, text: str, settings: int) -> Callable[..., None]:
         """A compiled function f(y, settings, parameters, out) from ``text``, which calls the flow.
 
-        ``text`` is Python in the subset of theory.native; it fills ``out``, a contiguous array.
+        ``text`` is Python in the subset of theory.generation.native; it fills ``out``, a contiguous
+        array.
         """
         loaded, packed, work, given = None, np.empty(0), np.empty(1), None
 

@@ -14,15 +14,15 @@ from dataclasses import dataclass, fields, replace
 import sympy
 from sympy import Expr, IndexedBase, Symbol
 
-from theory import finite_head
 from theory.activations import Activation, linear
-from theory.differentiation import pull_back
+from theory.derivation import finite_head
+from theory.derivation.differentiation import pull_back
+from theory.derivation.indexed import Definition, Piece, Program, index, indices
+from theory.derivation.noise import pushed_noise, query_noise
+from theory.derivation.symbolic_network import Derivation, SymbolicNetwork
 from theory.errors import NoTheoryError
-from theory.indexed import Definition, Piece, Program, index, indices
-from theory.kinks import has_kinks
-from theory.noise import pushed_noise, query_noise
+from theory.gaussian.kinks import has_kinks
 from theory.rules.base import Rule
-from theory.symbolic_network import Derivation, SymbolicNetwork
 
 k, l, a, c, d, b, t, x, z, m, n = indices("k l a c d b t x z m n")
 OUTER = {name: Symbol(name, nonnegative=True) for name in

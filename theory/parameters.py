@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from theory import lattice
+from theory.finite import lattice
 from theory.rules.base import Rule
 from theory.tasks import TaskDistribution
 

@@ -16,8 +16,8 @@ from sympy import Expr, Symbol
 
 from theory.activations import Activation, erf
 from theory.averages import NoClosedFormError, closed_form
+from theory.derivation.indexed import Definition, Piece, free_indices, range_of
 from theory.flow import Flow
-from theory.indexed import Definition, Piece, free_indices, range_of
 from theory.notation import (
     ADJOINTS,
     LEGEND,

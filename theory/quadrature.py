@@ -1,6 +1,6 @@
 """Gaussian averages by numbers, for any activation: Gauss–Hermite and Mehler's kernel.
 
-This route knows none of the rules of ``theory.closed_forms``, and so checks them.
+This route knows none of the rules of ``theory.gaussian.closed_forms``, and so checks them.
 """
 
 from __future__ import annotations

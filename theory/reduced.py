@@ -17,15 +17,15 @@ import sympy
 from numpy.typing import NDArray
 from sympy import Expr, Symbol
 
-from theory import machine
 from theory.activations import Activation, erf
 from theory.ansatz import ANSAETZE, Reduction, reduce
-from theory.bound import bind
 from theory.flow import Structure, derive
-from theory.formulas import FormulaPrinter
-from theory.native import UnsupportedError
+from theory.generation import machine
+from theory.generation.bound import bind
+from theory.generation.formulas import FormulaPrinter
+from theory.generation.native import UnsupportedError
+from theory.generation.sources import cache_folder, load, page_of
 from theory.rules.base import Rule
-from theory.sources import cache_folder, load, page_of
 
 Array = NDArray[np.float64]
 PRELUDE = "from math import asin as arcsin, atan2 as arctan2, exp, pi, sqrt\n"

@@ -53,7 +53,7 @@ def derive(
 
 def _page(experiment: Experiment, ansatz: str | None, style: str, averages: bool) -> str:
     """The page of a flow, or of its reduction, as it was printed before or derived now."""
-    from theory.sources import page_of
+    from theory.generation.sources import page_of
 
     if ansatz:
         _check(experiment, ansatz)

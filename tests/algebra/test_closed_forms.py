@@ -10,10 +10,11 @@ import sympy
 from scipy import special
 from sympy import Matrix, asin, pi, sqrt
 
-from theory import activations, averages, closed_forms, integrands
+from theory import activations, averages
 from theory.activations import erf
 from theory.averages import Average, closed_form, evaluate, gaussian_average, numeric
 from theory.errors import DomainError, NoClosedFormError
+from theory.gaussian import closed_forms, integrands
 from theory.quadrature import average, gauss_hermite_average
 from theory.symbols import covariance_symbols, matrix_of, pairs, upper_triangle
 

@@ -7,9 +7,9 @@ import sympy
 from scipy import special
 
 from theory.errors import DomainError
-from theory.plackett import a4, a4_table, a6, sign_moment
+from theory.gaussian.plackett import a4, a4_table, a6, sign_moment
+from theory.gaussian.sign_moments import SignMoment
 from theory.quadrature import gauss_hermite_average
-from theory.sign_moments import SignMoment
 
 
 def one_factor(load, own=0.0):

@@ -17,7 +17,7 @@ from scipy.integrate import solve_ivp
 
 from theory.activations import erf
 from theory.codegen import CompiledFlow, compile_flow
-from theory.machine import kernel
+from theory.generation.machine import kernel
 from theory.overlaps import Layout, field_covariance
 from theory.parameters import parameters
 from theory.rules import Rule, Sgd

@@ -20,7 +20,7 @@ import baselines
 import throughput
 
 from solvers import Experiment, integrate
-from theory.plackett import a4_table
+from theory.gaussian.plackett import a4_table
 from theory.reduced import compile_reduction
 from theory.rules import Anil
 

@@ -9,8 +9,8 @@ import pytest
 
 from solvers import Experiment
 from theory.flow import derive
+from theory.generation.sources import FUNCTIONS, generate
 from theory.rules import Anil, Sgd
-from theory.sources import FUNCTIONS, generate
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "reference.json").read_text())
 REFERENCES = {name: entry for name, entry in GOLDEN.items() if "initial_rate" in entry}

@@ -8,7 +8,7 @@ import pytest
 from solvers.trajectories.reduced import integrate_reduction
 from theory.activations import erf
 from theory.codegen import compile_flow
-from theory.machine import available
+from theory.generation.machine import available
 from theory.overlaps import Layout
 from theory.parameters import parameters
 from theory.reduced import CompiledReduction, compile_reduction

@@ -14,12 +14,13 @@ import pytest
 
 from solvers import Experiment, integrate
 from solvers.errors import ExperimentError
-from theory import codegen, machine
+from theory import codegen
 from theory.activations import erf, linear
-from theory.arcsine import arcsin
 from theory.codegen import CompiledFlow, compile_flow
-from theory.machine import available, module_of, object_code
-from theory.native import UnsupportedError
+from theory.generation import machine
+from theory.generation.arcsine import arcsin
+from theory.generation.machine import available, module_of, object_code
+from theory.generation.native import UnsupportedError
 from theory.overlaps import Layout
 from theory.parameters import parameters
 from theory.rules import Anil, AverageRisk, Maml, Rule, Sgd

@@ -11,13 +11,13 @@ from scipy.special import erf
 from theory.activations import erf as ERF
 from theory.activations import polynomial, relu
 from theory.errors import NoClosedFormError
-from theory.finite_support import (
+from theory.finite.finite_support import (
     Step,
     noise,
     noise_estimate,
     noise_jacobian,
 )
-from theory.lattice import task_nodes
+from theory.finite.lattice import task_nodes
 
 K, M = 3, 2
 ROOT = np.array(

@@ -6,7 +6,7 @@ from numpy.testing import assert_allclose
 from scipy.special import erf
 
 from theory.errors import DomainError
-from theory.lattice import gauss_hermite, lattice, task_nodes
+from theory.finite.lattice import gauss_hermite, lattice, task_nodes
 
 
 def covariance(n: int, rng: np.random.Generator, scale: float = 1.0) -> np.ndarray:

@@ -9,9 +9,9 @@ from numpy.testing import assert_allclose
 
 from solvers import Experiment, ExperimentError
 from solvers.simulation.microscopic import microscopic_rates
+from theory.derivation.wishart import chain_mean
 from theory.rules import MetaRule
 from theory.rules.base import rate
-from theory.wishart import chain_mean
 
 S = np.array([[1.0, 0.2, -0.3], [0.2, 0.6, 0.1], [-0.3, 0.1, 0.8]])
 LETTERS = {"h": np.diag([1.0, 1.0, 0.0]), "e": np.diag([0.0, 0.0, 1.0])}

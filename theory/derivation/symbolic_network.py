@@ -9,12 +9,12 @@ from typing import Any
 import sympy
 from sympy import Expr, IndexedBase, Symbol
 
-from theory import finite_head, microscopic
 from theory.averages import Average
-from theory.differentiation import pull_back
+from theory.derivation import finite_head, microscopic
+from theory.derivation.differentiation import pull_back
+from theory.derivation.indexed import Piece, Program, indices
+from theory.derivation.noise import query_noise
 from theory.errors import NoTheoryError
-from theory.indexed import Piece, Program, indices
-from theory.noise import query_noise
 from theory.rules.base import Rule
 
 k, l, a, c, d, b, t, x, z, m, n = indices("k l a c d b t x z m n")

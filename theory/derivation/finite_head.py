@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 import sympy
 from sympy import Expr, IndexedBase
 
-from theory import microscopic
+from theory.derivation import microscopic
+from theory.derivation.indexed import indices
+from theory.derivation.wishart import SupportMoments
 from theory.errors import NoTheoryError
-from theory.indexed import indices
-from theory.wishart import SupportMoments
 
 if TYPE_CHECKING:
-    from theory.symbolic_network import Derivation, SymbolicNetwork
+    from theory.derivation.symbolic_network import Derivation, SymbolicNetwork
 
 k, l, a, c, x, z = indices("k l a c x z")
 MOST_STEPS = 3

@@ -10,9 +10,9 @@ the units' outputs: with s⁰ = (−w, u), e = s⁰·G(x) + σν and z = e·g(h)
     S = [E(c_k c_l)_query / V + P·E(c_k c_l)_support] / T_b.
 
 The cumulants k2, k3, k4 of z given u and the averages weighted by g'_k g'_l come from one lattice
-(``theory.lattice``); P, V, T_b and η enter algebraically; the average over u, of degree 4, is a
-sum over given heads. Derived for this package; checked against Monte-Carlo of the update itself.
-Several inner steps on one finite support do not close, and are refused when the flow is derived.
+(``theory.finite.lattice``); P, V, T_b and η enter algebraically; the average over u, of degree 4,
+is a sum over given heads. Derived for this package; checked against Monte-Carlo of the update
+itself. Several inner steps on one finite support do not close, and are refused when the flow is derived.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ import sympy
 from numpy.typing import ArrayLike, NDArray
 
 from theory.errors import NoClosedFormError
-from theory.field_moments import (
+from theory.finite.field_moments import (
     DEGREE,
     Moments,
     Nonlinearity,
@@ -38,7 +38,7 @@ from theory.field_moments import (
     monomials,
     pairs,
 )
-from theory.lattice import BUDGET, Nodes, gauss_hermite, lattice
+from theory.finite.lattice import BUDGET, Nodes, gauss_hermite, lattice
 
 Array = NDArray[np.float64]
 
@@ -86,8 +86,9 @@ def noise(
     """S (K, K) at field covariance C (n, n) and head w (K,), averaged over heads (t, M).
 
     ``weights`` (t,) of the heads add up to one; three Gauss–Hermite nodes per dimension of a
-    Gaussian head are exact (``theory.lattice.task_nodes``). Relative accuracy: ``noise_estimate``;
-    1e-5 for K + M ≤ 5 at ordinary variances. A polynomial g is integrated exactly.
+    Gaussian head are exact (``theory.finite.lattice.task_nodes``). Relative accuracy:
+    ``noise_estimate``; 1e-5 for K + M ≤ 5 at ordinary variances. A polynomial g is integrated
+    exactly.
 
     Raises: DomainError if C is no covariance.
 

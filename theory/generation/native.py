@@ -289,7 +289,7 @@ class Emitter:
         return self.new(f"getelementptr inbounds double, ptr {base}, i64 {at}", ARRAY)[0]
 
     def call(self, node: ast.Call) -> Value:
-        """Code of a call; ``arcsin`` is compiled from theory.arcsine."""
+        """Code of a call; ``arcsin`` is compiled from theory.generation.arcsine."""
         name = getattr(node.func, "id", "")
         if name == "pair":
             k, l = (self.value(argument)[0] for argument in node.args)

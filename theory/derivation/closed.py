@@ -11,8 +11,8 @@ from sympy import Expr, Indexed, Symbol
 
 from theory.activations import Activation
 from theory.averages import Average, NoClosedFormError, closed_form
-from theory.indexed import Definition, Piece, Program
-from theory.kinks import has_kinks
+from theory.derivation.indexed import Definition, Piece, Program
+from theory.gaussian.kinks import has_kinks
 from theory.symbols import X
 
 FOUR_POINT = ((1,), (1,), (0,), (0,))
@@ -25,7 +25,7 @@ def _form(
     """Closed form of an average in the entries of a covariance; None if there is none.
 
     Of activations with kinks, those of three and more fields are singular where fields coincide,
-    and are left to ``theory.kinks``.
+    and are left to ``theory.gaussian.kinks``.
     """
     n = len(signature)
     names = {(i, j): Symbol(f"C{i + 1}{j + 1}") for i in range(n) for j in range(i, n)}

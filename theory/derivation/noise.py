@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 import sympy
 from sympy import Expr, IndexedBase, Symbol
 
-from theory import microscopic
-from theory.indexed import index, indices
+from theory.derivation import microscopic
+from theory.derivation.indexed import index, indices
 
 if TYPE_CHECKING:
-    from theory.symbolic_network import Derivation, Fields, SymbolicNetwork
+    from theory.derivation.symbolic_network import Derivation, Fields, SymbolicNetwork
 
 k, l, a, c, d, t, x = indices("k l a c d t x")
 b = index("b")

@@ -13,7 +13,7 @@ from functools import lru_cache
 import sympy
 from sympy import Expr, Indexed, IndexedBase, Symbol
 
-from theory.indexed import (
+from theory.derivation.indexed import (
     Definition,
     Piece,
     Program,

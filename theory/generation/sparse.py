@@ -3,8 +3,8 @@
 The adjoint of one entry of a rate, dQ_kl say, is carried back along the definitions as a sum of
 *patterns*: entries X[k, c], X[c, d], … whose indices are those of the rate or run freely, each with
 a weight. What a rate depends on at a few entries alone so costs a few operations, and the noise of
-a pair (k, l) about as much as its value. ``push_forward`` (theory.differentiation) gives the same
-numbers by another route.
+a pair (k, l) about as much as its value. ``push_forward``
+(theory.derivation.differentiation) gives the same numbers by another route.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from typing import Any
 import sympy
 from sympy import Expr, Indexed, IndexedBase, KroneckerDelta, Symbol
 
-from theory.differentiation import slope_of
-from theory.indexed import (
+from theory.derivation.differentiation import slope_of
+from theory.derivation.indexed import (
     Definition,
     Piece,
     Program,

@@ -22,17 +22,17 @@ from numpy.typing import NDArray
 from sympy import IndexedBase, Integer
 
 from theory.activations import Activation
-from theory.closed import close
-from theory.differentiation import push_forward
+from theory.derivation.closed import close
+from theory.derivation.differentiation import push_forward
+from theory.derivation.indexed import Program, index
 from theory.flow import Flow, Structure, derive, symbolic
-from theory.indexed import Program, index
-from theory.kinks import has_kinks
-from theory.loops import loop_source
-from theory.lowering import NumpyWriter
-from theory.native import UnsupportedError
-from theory.rewriting import hoisted, with_names
+from theory.gaussian.kinks import has_kinks
+from theory.generation.loops import loop_source
+from theory.generation.lowering import NumpyWriter
+from theory.generation.native import UnsupportedError
+from theory.generation.rewriting import hoisted, with_names
+from theory.generation.sparse import DensePatternError, derivative_blocks
 from theory.rules.base import Rule
-from theory.sparse import DensePatternError, derivative_blocks
 
 Array = NDArray[np.float64]
 Parameters = Mapping[str, Any]
@@ -147,7 +147,7 @@ def cache_folder() -> Path:
 def _engine_digest() -> str:
     """Digest of the package's own text, so that a changed engine derives anew."""
     digest = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.rglob("*.py")):
+    for path in sorted(Path(__file__).parents[1].rglob("*.py")):
         digest.update(path.read_bytes())
     return digest.hexdigest()
 
@@ -234,12 +234,12 @@ def load(source: str, activation: Activation) -> dict[str, Any]:
     """The functions of a generated source."""
     namespace: dict[str, Any] = {}
     if "sign_moment(" in source:
-        from theory.plackett import sign_moment
+        from theory.gaussian.plackett import sign_moment
 
         namespace["sign_moment"] = sign_moment
     if "average(" in source:
         if has_kinks(activation):
-            from theory.kinks import average
+            from theory.gaussian.kinks import average
         else:
             from theory.quadrature import average
 

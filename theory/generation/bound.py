@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from theory.machine import Kernel
+from theory.generation.machine import Kernel
 
 Array = NDArray[np.float64]
 Given = Callable[[str, Mapping[str, Any]], Any]

@@ -58,7 +58,7 @@ def _function(
     signature: Signature, activation: Activation, pattern: tuple[int, ...]
 ) -> Callable[..., Any]:
     """The closed form for slots that coincide with the slots ``pattern`` names, as a function."""
-    from theory.plackett import sign_moment
+    from theory.gaussian.plackett import sign_moment
 
     n = len(signature)
     names = {(i, j): sympy.Symbol(f"C{i}{j}", real=True) for i in range(n) for j in range(i, n)}

@@ -10,7 +10,16 @@ import numpy as np
 import sympy
 from sympy import Expr, Indexed, Symbol, expand_mul
 
-from theory.indexed import SIZES, Definition, Piece, Program, entries, free_indices, index, range_of
+from theory.derivation.indexed import (
+    SIZES,
+    Definition,
+    Piece,
+    Program,
+    entries,
+    free_indices,
+    index,
+    range_of,
+)
 
 
 def _cost(indices: Iterable[Symbol]) -> float:

@@ -15,10 +15,10 @@ from collections.abc import Sequence
 import sympy
 from sympy import Expr, Indexed, Symbol
 
-from theory.formulas import FormulaPrinter
-from theory.indexed import Definition, Piece, Program, range_of
-from theory.native import UnsupportedError
-from theory.rewriting import binary, hoisted, lead_of, pair_axis, scheduled
+from theory.derivation.indexed import Definition, Piece, Program, range_of
+from theory.generation.formulas import FormulaPrinter
+from theory.generation.native import UnsupportedError
+from theory.generation.rewriting import binary, hoisted, lead_of, pair_axis, scheduled
 
 SIZE_NAMES = {"K": "K", "M": "M", "N": "N", "H": "H", "tasks": "tasks", "L": "L", "Y": "Y",
               "one": "1"}  # fmt: skip

@@ -17,7 +17,7 @@ from functools import cache
 import sympy
 from sympy import Expr, IndexedBase
 
-from theory.indexed import Program, index, indices
+from theory.derivation.indexed import Program, index, indices
 
 Word = tuple[str, ...]
 """Letters A between matrices: a chain of m matrices has m − 1 of them, a trace of m has m."""

@@ -17,7 +17,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from theory.lattice import Nodes
+from theory.finite.lattice import Nodes
 
 Array = NDArray[np.float64]
 Index = NDArray[np.intp]

@@ -1,8 +1,8 @@
 """Gaussian averages of products of x, S_a(x) and W_a(x), reduced by rules to closed forms.
 
-S_a(x) = erf(x/√2a) and W_a = S_a' as in ``theory.integrands``: sign and 2δ at a = 0. For a list W
-of weights let M_W = C_WW + diag(a), and let M_W[e, f] be M_W bordered by the row of x_e and the
-column of x_f. Then (derived):
+S_a(x) = erf(x/√2a) and W_a = S_a' as in ``theory.gaussian.integrands``: sign and 2δ at a = 0. For
+a list W of weights let M_W = C_WW + diag(a), and let M_W[e, f] be M_W bordered by the row of
+x_e and the column of x_f. Then (derived):
 
 * **Tilt.**  E[Π_W W_a F] = (2/π)^(|W|/2) (det M_W)^(−1/2) E_W[F], where under E_W the fields are
   Gaussian with covariance C'_ef = C_ef − C_eW M_W⁻¹ C_Wf = det M_W[e, f] / det M_W.
@@ -26,8 +26,8 @@ import sympy
 from sympy import Expr, Integer, S, pi, sqrt
 
 from theory.errors import NoClosedFormError
-from theory.integrands import Integrand, Term
-from theory.sign_moments import SignMoment
+from theory.gaussian.integrands import Integrand, Term
+from theory.gaussian.sign_moments import SignMoment
 from theory.symbols import covariance_symbols, pairs
 
 Factor = tuple[int, Expr]

@@ -5,7 +5,7 @@ each index that stands on the right alone is summed over, term by term (Einstein
 index ranges over the set that its first letter names (``RANGES``). Pieces of one definition add
 up, each on the slice that its indices select, so that a covariance is put together from blocks.
 
-``theory.differentiation`` carries tangents along definitions, and adjoints against them.
+``theory.derivation.differentiation`` carries tangents along definitions, and adjoints against them.
 """
 
 from __future__ import annotations

@@ -15,9 +15,9 @@ import numpy as np
 import sympy
 from sympy import Expr, Indexed, Symbol
 
-from theory.formulas import FormulaPrinter
-from theory.indexed import SIZES, Definition, Piece, Program, range_of
-from theory.rewriting import hoisted
+from theory.derivation.indexed import SIZES, Definition, Piece, Program, range_of
+from theory.generation.formulas import FormulaPrinter
+from theory.generation.rewriting import hoisted
 
 PAIR = Symbol("pair")
 Tokens = tuple[Symbol, ...]

@@ -15,7 +15,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from theory.native import ARRAY, FLOAT, Emitter, UnsupportedError, literals, parse
+from theory.generation.native import ARRAY, FLOAT, Emitter, UnsupportedError, literals, parse
 
 DECLARATIONS = """
 declare double @llvm.sqrt.f64(double)
@@ -59,7 +59,7 @@ def _machine() -> Any:
 
 @lru_cache(maxsize=1)
 def _arcsine() -> str:
-    from theory import arcsine
+    from theory.generation import arcsine
 
     function = parse(inspect.getsource(arcsine))["arcsin"]
     return Emitter(function, [FLOAT], {}, {}, FLOAT).write().replace("#0", "#1")

@@ -1,0 +1,1 @@
+"""Derivation: indexed definitions, their derivatives, and the networks made of them."""

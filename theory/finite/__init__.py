@@ -1,0 +1,1 @@
+"""Averages over a finite support: cubature over the fields of P examples."""

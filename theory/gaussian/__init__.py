@@ -1,0 +1,1 @@
+"""Gaussian averages by rules: what the named averages are made of."""

@@ -1,0 +1,1 @@
+"""Generation: from definitions to numpy source and to compiled loops."""
