@@ -12,7 +12,8 @@ the units' outputs: with s⁰ = (−w, u), e = s⁰·G(x) + σν and z = e·g(h)
 The cumulants k2, k3, k4 of z given u and the averages weighted by g'_k g'_l come from one lattice
 (``theory.finite.lattice``); P, V, T_b and η enter algebraically; the average over u, of degree 4,
 is a sum over given heads. Derived for this package; checked against Monte-Carlo of the update
-itself. Several inner steps on one finite support do not close, and are refused when the flow is derived.
+itself. Several inner steps on one finite support do not close, and are refused when the flow
+is derived.
 """
 
 from __future__ import annotations

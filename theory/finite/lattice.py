@@ -59,7 +59,8 @@ def lattice(C: ArrayLike, *, even: bool, check: bool = False, budget: int = BUDG
     ball.
     Accuracy for the erf averages of ``theory.finite.finite_support``: 4e-6 where the budget
     suffices: 7500 nodes at n = 4 and eigenvalues about 1/2, growing as Π√(1+eigenvalue); with
-    30 000 nodes 1e-5 at n = 5 and 1e-3 at n = 6, eigenvalues about 1. A kink in the integrand leaves ~ h².
+    30 000 nodes 1e-5 at n = 5 and 1e-3 at n = 6, eigenvalues about 1. A kink in the integrand
+    leaves ~ h².
 
     Raises: DomainError if C is no covariance.
     Source: derived. By Poisson summation the error falls as exp(−½(2π/h)²) times a factor of g.
