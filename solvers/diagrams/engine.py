@@ -102,7 +102,7 @@ class Local:
         libraries = ("OMP", "OPENBLAS", "MKL", "BLIS", "VECLIB_MAXIMUM", "NUMEXPR", "NUMBA")
         threads = {f"{name}_NUM_THREADS": "1" for name in libraries}
         self._executor: Any = ProcessPoolExecutor(
-            self.width, env=threads, initializer=_end_with_parent
+            self.width, env=threads, initializer=_end_with_parent, initargs=(os.getpid(),)
         )
 
     def submit(self, function: Callable[..., Any], *arguments: Any) -> futures.Future[Any]:
@@ -118,9 +118,8 @@ class Local:
         self._executor.shutdown(kill_workers=True)
 
 
-def _end_with_parent() -> None:
-    """Let this process end when the one that started it is gone, killed perhaps."""
-    parent = os.getppid()
+def _end_with_parent(parent: int) -> None:
+    """Let this process end when the one that started it is gone, killed perhaps before we began."""
 
     def watch() -> None:
         while os.getppid() == parent:
