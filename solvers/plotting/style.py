@@ -154,7 +154,7 @@ def lay_out(figure: Figure) -> None:
     with house_style():
         figure.set_dpi(PARAMETERS["savefig.dpi"])
         figure.draw_without_rendering()
-        figure.set_layout_engine("none")
+        figure.set_layout_engine(None)  # and so no further draw before each file
 
 
 def save_figure(figure: Figure, stem: str | Path) -> tuple[Path, Path]:

@@ -7,8 +7,8 @@ independent runs and its standard error.
 from __future__ import annotations
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy.special import erf
 
 from solvers.simulation.closed_averages import erf_moments
 from theory.tasks import TaskDistribution
@@ -125,9 +125,9 @@ def network_step_error(
         J, B = np.split(np.sqrt(N) * root @ frame, [K])
         B = B + tasks.representation_spread * rng.standard_normal(B.shape)
         u, X = tasks.draw(rng, 1)[0], rng.standard_normal((support, N))
-        h, y = X @ J.T / np.sqrt(N), erf(X @ B.T / np.sqrt(2 * N)) @ u
+        h, y = X @ J.T / np.sqrt(N), scipy.special.erf(X @ B.T / np.sqrt(2 * N)) @ u
         y = y + tasks.label_noise * rng.standard_normal(support)
-        g = erf(h / np.sqrt(2))
+        g = scipy.special.erf(h / np.sqrt(2))
         delta = y - g @ w
         pull = delta[:, None] * w * np.sqrt(2 / np.pi) * np.exp(-(h**2) / 2)
         rows = np.vstack([J + rates[1] * np.sqrt(N) / support * pull.T @ X, B])
