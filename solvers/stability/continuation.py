@@ -88,8 +88,8 @@ def continue_all(
     families = [track for track in tracks if track.family]
     if any(s.kind == "branch-point" for track in families for s in track.special_points):
         warnings.append(
-            "Fixed points that belong to continuous families are followed at one point of each; "
-            "branches that leave a family are not."
+            "Fixed points that belong to continuous families are followed at one point of each: "
+            "where modes cross can depend on that point, and branches that leave are not followed."
         )
     if len(tracks) >= BRANCHES:
         warnings.append(f"{BRANCHES} branches were followed; there may be more.")
