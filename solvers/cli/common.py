@@ -78,6 +78,19 @@ def jsonable(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
+def tell(
+    report: Callable[[], Mapping[str, Any]], summarise: Callable[[], None], folder: Path | None,
+    json: bool, quiet: bool,
+) -> None:  # fmt: skip
+    """A result as one JSON object, or as lines that end with its folder, or not at all."""
+    if json:
+        show_json(report())
+    elif not quiet:
+        summarise()
+        if folder:
+            echo(f"files      {folder}")
+
+
 def warn(warnings: tuple[str, ...], quiet: bool) -> None:
     """One line per warning on stderr."""
     for sentence in () if quiet else warnings:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -55,15 +55,9 @@ def continue_(
     if folder:
         _write(diagram, curves, folder)
     common.warn(diagram.warnings, quiet)
-    if json:
-        found = {"curves": [c.to_dict() for c in curves]} if curves is not None else {}
-        common.show_json(diagram.to_dict() | found)
-    elif not quiet:
-        _summarise(diagram)
-        if curves is not None:
-            _summarise_curves(curves)
-        if folder:
-            common.echo(f"files      {folder}")
+    common.tell(
+        lambda: _report(diagram, curves), lambda: _summarise(diagram, curves), folder, json, quiet
+    )
 
 
 def _second(experiment: Experiment, text: str) -> tuple[str, float, float]:
@@ -98,6 +92,11 @@ def _write(diagram: Diagram, curves: SpecialCurves | None, folder: Path) -> None
         common.save_figure(curves.plot(), folder / "curves")
 
 
+def _report(diagram: Diagram, curves: SpecialCurves | None) -> dict[str, Any]:
+    found = {} if curves is None else {"curves": [curve.to_dict() for curve in curves]}
+    return diagram.to_dict() | found
+
+
 def _summarise_curves(curves: SpecialCurves) -> None:
     if not curves:
         common.echo("\nno special point at which modes cross: there is no curve to follow")
@@ -107,7 +106,7 @@ def _summarise_curves(curves: SpecialCurves) -> None:
             common.echo(f"   ends: {end}")
 
 
-def _summarise(diagram: Diagram) -> None:
+def _summarise(diagram: Diagram, curves: SpecialCurves | None) -> None:
     common.echo(diagram.message)
     for number, branch in enumerate(diagram, 1):
         low, high = branch.parameter.min(), branch.parameter.max()
@@ -120,3 +119,5 @@ def _summarise(diagram: Diagram) -> None:
             common.echo(f"   {special.sentence}")
         for end in branch.ends:
             common.echo(f"   ends: {end}")
+    if curves is not None:
+        _summarise_curves(curves)

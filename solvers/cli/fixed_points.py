@@ -35,12 +35,9 @@ def fixed_points(
         if found:
             common.save_figure(found.plot(), folder / "fixed-points")
     common.warn(found.warnings, quiet)
-    if json:
-        common.show_json(_report(found, rates))
-    elif not quiet:
-        _summarise(found, rates)
-        if folder:
-            common.echo(f"files      {folder}")
+    common.tell(
+        lambda: _report(found, rates), lambda: _summarise(found, rates), folder, json, quiet
+    )
 
 
 def _rates(found: FixedPoints) -> list[Rates | None]:

@@ -39,11 +39,10 @@ def run(
         _write(trajectory, ensemble, folder)
     notes = (*trajectory.warnings, *(ensemble.warnings if ensemble else ()))
     common.warn(tuple(dict.fromkeys(notes)), quiet)
-    if json:
-        common.show_json(_report(trajectory, found, ensemble, comparison))
-    elif not quiet:
-        _summarise(trajectory, found, comparison)
-        common.echo(f"files      {folder}")
+    common.tell(
+        lambda: _report(trajectory, found, ensemble, comparison),
+        lambda: _summarise(trajectory, found, comparison), folder, json, quiet,
+    )  # fmt: skip
     common.finish(trajectory, ensemble)
 
 

@@ -33,12 +33,7 @@ def simulate(
         store.save(ensemble.dataset, folder / common.SIMULATION, experiment)
         common.save_figure(ensemble.plot(), folder / "simulation")
     common.warn(ensemble.warnings, quiet)
-    if json:
-        common.show_json(_report(ensemble))
-    elif not quiet:
-        _summarise(ensemble)
-        if folder:
-            common.echo(f"files      {folder}")
+    common.tell(lambda: _report(ensemble), lambda: _summarise(ensemble), folder, json, quiet)
     common.finish(ensemble)
 
 

@@ -155,13 +155,3 @@ def lay_out(figure: Figure) -> None:
         figure.set_dpi(PARAMETERS["savefig.dpi"])
         figure.draw_without_rendering()
         figure.set_layout_engine(None)  # and so no further draw before each file
-
-
-def save_figure(figure: Figure, stem: str | Path) -> tuple[Path, Path]:
-    """Writes stem.png and stem.svg; returns their paths."""
-    png, svg = (Path(f"{stem}{suffix}") for suffix in (".png", ".svg"))
-    png.parent.mkdir(parents=True, exist_ok=True)
-    lay_out(figure)
-    for file in (png, svg):
-        write_figure(figure, file)
-    return png, svg

@@ -178,13 +178,12 @@ def rows() -> list[tuple[str, dict[int, Any]]]:
         ("numpy right-hand side, µs", {K: f"{1e6 * arrays(K):.3g}" for K in WIDTHS}),
         ("… over plain numpy closed forms", ratios(arrays, plain)),
     ]
-    table.append(("four-point average, µs each of all",
-                  {K: f"{1e6 * four_point(K):.2g}" for K in WIDTHS}))  # fmt: skip
     solves = {K: solved(K) for K in WIDTHS[:2]}
-    table.append(("`integrate` to α = 300, rtol 1e-8, ms",
-                  {K: f"{1e3 * t:.2g}" for K, t in solves.items()}))  # fmt: skip
-    table.append(("plain numpy with DOP853 over it",
-                  {K: solved_plainly(K) / t for K, t in solves.items()}))  # fmt: skip
+    table += [
+        ("four-point average, µs each of all", {K: f"{1e6 * four_point(K):.2g}" for K in WIDTHS}),
+        ("`integrate` to α = 300, rtol 1e-8, ms", {K: f"{1e3 * t:.2g}" for K, t in solves.items()}),
+        ("plain numpy with DOP853 over it", {K: solved_plainly(K) / t for K, t in solves.items()}),
+    ]
     if baselines.library() is not None:
         table.append(("C Euler steps of 0.01 over it",
                       {K: solved_in_c(K) / t for K, t in solves.items()}))  # fmt: skip

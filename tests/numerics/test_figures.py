@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from solvers import Experiment, integrate
+from solvers.cli.common import save_figure
 from solvers.plotting import style
 from solvers.plotting.trajectory import ensemble_figure, error_panel, trajectory_figure
 from solvers.simulation.ensemble import Ensemble
@@ -76,14 +77,14 @@ def test_every_kind_of_run_has_a_picture(kind, rng, tmp_path):
     ensemble = runs_of(t, rng, count=1)
     for figure in (trajectory_figure(t), trajectory_figure(t, ensemble), ensemble_figure(ensemble)):
         assert len(figure.axes) == 4 if kind == "structured" else 3
-        png, svg = style.save_figure(figure, tmp_path / "figure")
+        png, svg = save_figure(figure, tmp_path / "figure")
         assert png.read_bytes()[:4] == b"\x89PNG"
         assert svg.read_text().lstrip().startswith("<?xml")
 
 
 def test_a_figure_repeats_to_the_byte(trajectory, tmp_path):
-    first = style.save_figure(trajectory.plot(), tmp_path / "a")
-    second = style.save_figure(trajectory.plot(), tmp_path / "b")
+    first = save_figure(trajectory.plot(), tmp_path / "a")
+    second = save_figure(trajectory.plot(), tmp_path / "b")
     for one, other in zip(first, second, strict=True):
         assert one.read_bytes() == other.read_bytes()
 
