@@ -54,6 +54,8 @@ class Flow:
     program: Program
     scalars: tuple[str, ...]
     outputs: tuple[str, ...] = ("dQ", "dR", "dw", "error")
+    corrections: tuple[str, ...] = ()
+    """What an inner step on J from O(1) examples changes by O(1/N), which is dropped."""
 
     @property
     def title(self) -> str:
@@ -155,7 +157,8 @@ def derive(rule: Rule, structure: Structure = Structure()) -> Flow:
         for symbol in piece.expression.free_symbols
         if isinstance(symbol, Symbol) and not symbol.is_integer
     }
-    return Flow(rule, structure, program, tuple(sorted(used - labels)))
+    scalars = tuple(sorted(used - labels))
+    return Flow(rule, structure, program, scalars, corrections=derivation.corrections)
 
 
 def _gradients(

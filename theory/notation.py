@@ -178,6 +178,17 @@ MEANINGS = (
 )  # fmt: skip
 """What a page says of its symbols, for the tensors that it uses."""
 
+CORRECTIONS = (
+    r"An inner step on $J$ from support examples $p$ moves the field of a query $q$ by the rate "
+    r"times $\frac1P\sum_p c_{k p}\,\xi_p\cdot\xi_q/N$. Given the fields, $\xi_p\cdot\xi_q/N$ has "
+    r"mean $x_p^{\top}C^{-1}x_q/N$ and a variance of order $1/N$. Changed by $O(1/N)$, which is "
+    r"dropped:",
+    "An inner step on J from support examples p moves the field of a query q by the rate times "
+    "(1/P) Σ_p c_kp ξ_p·ξ_q/N. Given the fields, ξ_p·ξ_q/N has mean x_pᵀ C⁻¹ x_q/N and a variance "
+    "of order 1/N. Changed by O(1/N), which is dropped:",
+)
+"""What precedes the parts of a flow that an inner step on J changes beyond leading order."""
+
 ADJOINTS = (
     r"$\widehat{X}$: derivative with respect to $X$ of $\varepsilon$ ($\varepsilon^{\mathrm{in}}$ "
     r"inside the inner loop), all that is defined before $X$ held; "

@@ -20,6 +20,7 @@ from theory.derivation.indexed import Definition, Piece, free_indices, range_of
 from theory.flow import Flow
 from theory.notation import (
     ADJOINTS,
+    CORRECTIONS,
     LEGEND,
     MEANINGS,
     MODEL,
@@ -221,6 +222,7 @@ def preamble(flow: Flow, activation: Activation, latex: bool) -> list[str]:
         "; ".join(legend),
         *(row[which + 1] for row in MEANINGS if row[0] in used),
         *([ADJOINTS[which]] if any("_bar" in name for name in used) else []),
+        *([f"{CORRECTIONS[which]} {', '.join(flow.corrections)}."] if flow.corrections else []),
     ]
 
 
@@ -297,6 +299,6 @@ _ASCII = str.maketrans(
     {"η": "eta", "κ": "kappa", "σ": "sigma", "ρ": "rho", "λ": "lambda", "ε": "epsilon",
      "δ": "delta",
      "α": "alpha", "ν": " nu", "Σ": "sum", "Δ": "Delta", "Φ": "Phi", "𝒢": "G", "∂": "d", "⟨": "<",
-     "⟩": ">", "û": "u^", "½": "1/2 ", "²": "^2", "⁰": "^0", "⁺": "^+", "⁽": "^(", "⁾": ")",
-     "−": "-", "…": "...", "·": "*", "Λ": "Lambda", "ˢ": "^s", "ᵀ": "^T", "√": "sqrt ", "ξ": "xi"}
+     "⟩": ">", "û": "u^", "½": "1/2 ", "²": "^2", "⁰": "^0", "⁻": "^-", "¹": "1", "⁺": "^+",
+     "⁽": "^(", "⁾": ")", "−": "-", "…": "...", "·": "*", "Λ": "Lambda", "ˢ": "^s", "ᵀ": "^T", "√": "sqrt ", "ξ": "xi"}
 )  # fmt: skip

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import sympy
 from sympy import Expr, IndexedBase
 
-from theory.derivation import microscopic
+from theory.derivation import few_examples, microscopic
 from theory.derivation.indexed import indices
 from theory.derivation.wishart import SupportMoments
 from theory.errors import NoTheoryError
@@ -31,10 +31,6 @@ MIXED = (
     "steps on one finite support after another adaptation have no closed theory: "
     "set rule.support = inf"
 )
-MOVED = (
-    "several inner steps of the representation on one support of O(1) examples have no closed "
-    "theory: set rule.inner_steps = 1 or rule.support_ratio = inf"
-)
 NOISE = (
     "the noise of several inner steps on one finite support has no closed theory: set "
     "rule.inner_steps = 1, rule.support = inf, or rule.regime = gradient-flow or population"
@@ -50,12 +46,11 @@ def step(
 ) -> SymbolicNetwork:
     """One more gradient step on the finite support that the rule is given.
 
-    A step on J moves query fields by O(1/√N), which is nothing at leading order, but the fields
-    of the support itself by O(1), which further steps would see.
+    A step on J changes the flow by O(1/N), as the rule's own statement shows or refuses.
     """
     rates = (*network.support_rates, rate)
-    if len(rates) > 1 and representation != 0:
-        raise NoTheoryError(MOVED)
+    if representation != 0:
+        derivation.corrections = few_examples.corrections(derivation.rule)
     if len(rates) != network.steps + 1:
         raise NoTheoryError(MIXED)
     if len(rates) > 1 and not derivation.linear:

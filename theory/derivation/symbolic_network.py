@@ -136,6 +136,7 @@ class Derivation:
         finite = numbers.adapts and support not in (None, float("inf"))
         self.task = SymbolicTask(Examples("support", finite), Examples("query"))
         self.held: set[str] = set()
+        self.corrections: tuple[str, ...] = ()
         self._inputs(blocks)
 
     def _inputs(self, blocks: bool) -> None:

@@ -10,7 +10,8 @@ from theory.rules.base import MetaRule, rate
 class Maml(MetaRule):
     """Model-agnostic meta-learning: gradient steps on the whole network.
 
-    With ``support`` = P examples the step on J is J' = J + (η/√N)·mean c ξ; with
+    With ``support`` = P examples the step on J is J' = J + (η/√N)·mean c ξ, which changes the flow
+    by O(1/N) (``theory.derivation.few_examples``); with
     ``support_ratio`` = P/N it is J' = J + η√N·mean c ξ, which moves J by O(1).
 
     Source: Finn, Abbeel & Levine (2017); Collins et al., arXiv:2202.03483. The flow of the
