@@ -17,10 +17,11 @@ from solvers.errors import ExperimentError
 from theory import codegen
 from theory.activations import erf, linear
 from theory.codegen import CompiledFlow, compile_flow
+from theory.gaussian.plackett import sign_moment
 from theory.generation import machine
-from theory.generation.arcsine import arcsin
 from theory.generation.machine import available, module_of, object_code
 from theory.generation.native import UnsupportedError
+from theory.generation.special import arcsin, arctan2
 from theory.overlaps import Layout
 from theory.parameters import parameters
 from theory.rules import Anil, AverageRisk, Maml, Rule, Sgd
@@ -32,6 +33,7 @@ RULES = {
     "anil": Anil(outer_rate=0.5, inner_rate=1.0, head_rate=0.1),
     "exact": Anil(outer_rate=0.5, inner_rate=1.0, order="exact", inner_steps=2),
     "population": Anil(outer_rate=0.5, inner_rate=1.0, regime="population"),
+    "support": Anil(outer_rate=0.5, inner_rate=1.0, head_rate=0.1, support=3, regime="population"),
 }
 
 
@@ -74,7 +76,16 @@ def test_tiers_agree(name: str, variance: float) -> None:
     gradient = arrays.error_gradient(y, p)
     assert close_to(loops.error_gradient(y, p), gradient) < 1e-13
     jacobian = arrays.jacobian(y, p)
-    assert close_to(loops.jacobian(y, p), jacobian) < 1e-13
+    assert close_to(loops.jacobian(y, p), jacobian) < 5e-13
+
+
+@pytest.mark.slow
+def test_exact_gradients_at_a_finite_support_agree() -> None:
+    rule = Anil(outer_rate=0.5, inner_rate=1.0, support=3, order="exact", regime="gradient-flow")
+    loops, arrays = both(rule, Layout(3, 2))
+    p, y = given(rule, 2), state(Layout(3, 2), 10.0)
+    assert close_to(loops.rhs(y, p), arrays.rhs(y, p)) < 1e-13
+    assert close_to(loops.jacobian(y, p), arrays.jacobian(y, p)) < 5e-13
 
 
 def test_wide_networks_agree() -> None:
@@ -159,6 +170,37 @@ def test_what_has_no_loops_is_said() -> None:
 @pytest.mark.parametrize("x", [0.0, 1e-300, 0.3, 0.5, 0.999999, 1.0, -0.7, -1.0])
 def test_arcsine(x: float) -> None:
     assert arcsin(x) == pytest.approx(math.asin(x), rel=5e-16, abs=0)  # two ulps
+
+
+@pytest.mark.parametrize("angle", [0.0, 1e-9, 0.7, 0.78, 0.8, np.pi / 2, 3.0, -0.2, -2.0])
+def test_angle(angle: float) -> None:
+    found = arctan2(3.0 * math.sin(angle), 3.0 * math.cos(angle))
+    assert found == pytest.approx(angle, rel=1e-15, abs=1e-16)
+
+
+@pytest.mark.parametrize("independent", [1.0, 1e-2, 1e-4])
+def test_sign_moments(independent: float, tmp_path: Path) -> None:
+    """The loop over nodes and the arrays take the same ones; worse where fields nearly coincide."""
+    rng = np.random.default_rng(1)
+    common = rng.normal(size=(200, 4, 2))
+    C = common @ common.swapaxes(-1, -2) + independent * np.eye(4)
+    spread = np.sqrt(C.diagonal(axis1=1, axis2=2))
+    rows, columns = np.triu_indices(4, 1)
+    rho = (C / spread[:, :, None] / spread[:, None, :])[:, rows, columns]
+    text = (
+        "SHAPES = {}\n\n\ndef flow(state, out):\n"
+        f"    out[0] = sign_moment({', '.join(f'state[{i}]' for i in range(6))})\n"
+    )
+    made = machine.kernel(text, "flow", (("Y", 6),), tmp_path)
+
+    def loop(state: np.ndarray) -> float:
+        out, rest = np.empty(6), np.empty(1)
+        made.function(*(a.ctypes.data for a in (np.ascontiguousarray(state), rest, rest, out)))
+        return float(out[0])
+
+    found = np.array([loop(row) for row in rho])
+    np.testing.assert_allclose(found, sign_moment(*rho.T), rtol=0, atol=2e-14 / independent)
+    assert np.isnan(loop(np.array([0.9, 0.9, 0.9, -0.9, -0.9, -0.9])))
 
 
 def test_machine_code_comes_from_the_text_alone() -> None:

@@ -7,17 +7,19 @@ correlations ρ_ij = C_ij/√((1+C_ii)(1+C_jj)). Plackett's identity along ρ_1j
 
 r the correlation of the other two fields given y_1 = y_j = 0. Along this path the integrand is
 even in t, and its singularities lie on the real axis at |t| ≥ 1/R, R² the share of the variance
-of y_1 that the other fields explain. The substitution t = sin(φ)/R moves them to |φ| ≥ π/2, and
-Gauss–Legendre nodes on [−asin R, asin R] then converge like b^(−2·nodes) with a known b > 1: the
-number of nodes is known beforehand. Source: Plackett, Biometrika 41, 351 (1954); path derived.
+of y_1 that the other fields explain. The substitution t = 2τ/(R(1+τ²)) moves them to |τ| ≥ 1, and
+Gauss–Legendre nodes on [−h, h], h = R/(1+√(1−R²)), then converge like b^(−2·nodes), b + 1/b = 2/h:
+the number of nodes is known beforehand. Source: Plackett, Biometrika 41, 351 (1954); path derived.
 """
 
 from __future__ import annotations
 
 from functools import cache
 from itertools import combinations, combinations_with_replacement, permutations
+from typing import Any
 
 import numpy as np
+from numpy import arctan2, maximum, sqrt
 from numpy.typing import ArrayLike, NDArray
 
 from theory.errors import DomainError
@@ -25,10 +27,12 @@ from theory.errors import DomainError
 Array = NDArray[np.float64]
 Six = tuple[Array, Array, Array, Array, Array, Array]
 
-COUNTS = (6, 8, 10, 12, 14, 17, 20, 24, 30, 40, 60, 90, 140, 220, 350)
+COUNTS = (4, 8, 12, 16, 20, 24, 32, 40, 60, 92, 140)
 """Numbers of nodes on the half interval; the last also serves what would need more."""
 DIGITS = 37.0
 """−ln of the quadrature error aimed at."""
+REACH = tuple(1 / np.cosh(DIGITS / (4 * count - 2)) for count in COUNTS)
+"""The largest h at which so many nodes are enough: b^(−4·nodes + 2) = exp(−DIGITS)."""
 SLACK = 1e-12
 """A determinant of correlations may fall below zero by this much through rounding."""
 FLOOR = 1e-16
@@ -121,9 +125,23 @@ def _within_one(rho: Array) -> Array:
     return rho
 
 
-def _volume(a: Array, b: Array, c: Array) -> Array:
+def volume_of(a: Any, b: Any, c: Any) -> Any:
     """The determinant of three fields with correlations a, b, c."""
     return 1.0 - a * a - b * b - c * c + 2.0 * a * b * c
+
+
+def explained_of(a: Any, b: Any, c: Any, d: Any, e: Any, f: Any) -> Any:
+    """The variance of y_1 that y_2, y_3, y_4 explain, times their determinant."""
+    alone = a * a * (1 - f * f) + b * b * (1 - e * e) + c * c * (1 - d * d)
+    return alone + 2 * (a * b * (e * f - d) + a * c * (d * f - e) + b * c * (d * e - f))
+
+
+def angle_of(t2: Any, rest: Any, one: Any, two: Any, three: Any, d: Any, e: Any, other: Any) -> Any:
+    """ρ_1j (1−t²ρ_1j²)^(−1/2) asin r_kl|1j(t), where ρ_1j, ρ_1k, ρ_1l, ρ_jk, ρ_jl, ρ_kl are the
+    last six arguments and ``rest`` is the determinant of all four fields at t."""
+    pivot = 1.0 - one * one * t2
+    slope = one * (two * e + three * d) - other * one * one - two * three
+    return one * arctan2(other - d * e + slope * t2, sqrt(pivot * rest)) / sqrt(pivot)
 
 
 ROLES = (
@@ -140,10 +158,10 @@ def _four(rho: Six) -> Array:
     r12, r13, r14, r23, r24, r34 = rho
     volumes = np.stack(
         [
-            _volume(r23, r24, r34),
-            _volume(r13, r14, r34),
-            _volume(r12, r14, r24),
-            _volume(r12, r13, r23),
+            volume_of(r23, r24, r34),
+            volume_of(r13, r14, r34),
+            volume_of(r12, r14, r24),
+            volume_of(r12, r13, r23),
         ]
     )
     first = np.argmin(volumes, axis=0)
@@ -151,21 +169,18 @@ def _four(rho: Six) -> Array:
     roles = np.array(ROLES)[first].T
     a, b, c, d, e, f = np.take_along_axis(table, roles, axis=0)
     volume = np.take_along_axis(volumes, first[None], axis=0)[0]
-    explained = (
-        a * a * (1 - f * f) + b * b * (1 - e * e) + c * c * (1 - d * d)
-        + 2 * (a * b * (e * f - d) + a * c * (d * f - e) + b * c * (d * e - f))
-    )  # fmt: skip
+    explained = explained_of(a, b, c, d, e, f)
     if not (np.all(volumes >= -SLACK) and np.all(volume - explained >= -SLACK)):
         bad = int(np.argmin(np.minimum(volumes.min(axis=0), volume - explained)))
         raise DomainError(f"no correlation matrix: {[float(x[bad]) for x in rho]}")
     safe = volume > 1e-13
     ratio = np.divide(explained, volume, out=np.ones_like(volume), where=safe)
     radius = np.sqrt(np.minimum(np.maximum(ratio, 1e-8), 1.0))
-    half = np.arcsin(radius)
-    bucket = np.searchsorted(COUNTS[:-1], nodes_needed(half))
+    half = half_of(radius)
+    bucket = np.searchsorted(REACH[:-1], half)
     result = np.empty_like(a)
     for which in np.unique(bucket):
-        node, weight = _legendre(COUNTS[which])
+        node, weight = legendre(COUNTS[which])
         members = np.flatnonzero(bucket == which)
         step = max(1, CHUNK // len(node))
         for start in range(0, len(members), step):
@@ -175,15 +190,28 @@ def _four(rho: Six) -> Array:
     return result
 
 
-def nodes_needed(half: Array) -> Array:
-    """Nodes on the half interval for singularities at ±π/2: b^(−4·nodes) = exp(−DIGITS)."""
-    ratio = np.pi / 2 / half
-    log_b = np.log(ratio + np.sqrt(np.maximum(ratio * ratio - 1.0, 0.0)))
-    return DIGITS / (4.0 * np.maximum(log_b, 1e-3)) + 0.5
+def half_of(radius: Any) -> Any:
+    """The end h of the path, t = 1."""
+    return radius / (1 + sqrt(1 - radius * radius))
+
+
+def integrand_of(
+    node: Any, half: Any, radius: Any, volume: Any, explained: Any,
+    a: Any, b: Any, c: Any, d: Any, e: Any, f: Any,
+) -> Any:  # fmt: skip
+    """Σ_j ρ_1j (1−t²ρ_1j²)^(−1/2) asin r_kl|1j dt/dτ at τ = h·node, but for the factor 1/R."""
+    tau2 = half * half * node * node
+    share = 2 / (1 + tau2)
+    t2 = tau2 * share * share / (radius * radius)
+    rest = maximum(volume - explained * t2, FLOOR)
+    total = angle_of(t2, rest, a, b, c, d, e, f)
+    total = total + angle_of(t2, rest, b, a, c, d, f, e)
+    total = total + angle_of(t2, rest, c, a, b, e, f, d)
+    return total * share * (share - 1)
 
 
 @cache
-def _legendre(count: int) -> tuple[Array, Array]:
+def legendre(count: int) -> tuple[Array, Array]:
     """The positive nodes of the 2·count point Gauss–Legendre rule on [−1, 1], and their weights."""
     node, weight = np.polynomial.legendre.leggauss(2 * count)
     return node[count:], weight[count:]
@@ -199,22 +227,8 @@ def _integrated(
     weight: Array,
 ) -> Array:
     """The integral over the path, nodes on the first axis."""
-    a, b, c, d, e, f = rho
-    angle = half * node[:, None]
-    t2 = (np.sin(angle) / radius) ** 2
-    rest = np.maximum(volume - explained * t2, FLOOR)
-    total = np.zeros_like(t2)
-    for one, two, three, at2, at3, other in (
-        (a, b, c, d, e, f),
-        (b, a, c, d, f, e),
-        (c, a, b, e, f, d),
-    ):
-        pivot = 1.0 - one * one * t2
-        plain = other - at2 * at3
-        slope = one * (two * at3 + three * at2) - other * one * one - two * three
-        total += one * np.arctan2(plain + slope * t2, np.sqrt(pivot * rest)) / np.sqrt(pivot)
-    total *= np.cos(angle)
-    return 4 / np.pi**2 * half / radius * (weight @ total)
+    values = integrand_of(node[:, None], half, radius, volume, explained, *rho)
+    return 4 / np.pi**2 * half / radius * (weight @ values)
 
 
 def _six(correlations: Array) -> float:
@@ -230,10 +244,10 @@ def _six(correlations: Array) -> float:
     order = [first, *(i for i in range(6) if i != first)]
     M = M[np.ix_(order, order)]
     radius = np.sqrt(min(max(shares[first], 1e-8), 1.0))
-    half = np.arcsin(radius)
-    count = COUNTS[np.searchsorted(COUNTS[:-1], nodes_needed(np.array(half)))]
-    node, weight = _legendre(count)
-    t = np.sin(half * node) / radius
+    half = half_of(radius)
+    node, weight = legendre(COUNTS[np.searchsorted(REACH[:-1], half)])
+    share = 2 / (1 + (half * node) ** 2)
+    t = half * node * share / radius
     row = t[:, None] * M[0, 1:]
     total = np.zeros_like(t)
     for j in range(5):
@@ -248,7 +262,7 @@ def _six(correlations: Array) -> float:
         rho = given / (spread[:, :, None] * spread[:, None, :])
         six = tuple(_within_one(rho[:, p, q]) for p, q in combinations(range(4), 2))
         total += M[0, 1 + j] / np.sqrt(pivot) * _four(six)  # type: ignore[arg-type]
-    return float(2 / np.pi * half / radius * (weight @ (total * np.cos(half * node))))
+    return float(2 / np.pi * half / radius * (weight @ (total * share * (share - 1))))
 
 
 def _explained(M: Array, i: int) -> float:

@@ -31,7 +31,8 @@ class _Printer(FormulaPrinter):
     """Scalar expressions of the loops."""
 
     def _print_Function(self, expr: Expr) -> str:
-        if hasattr(type(expr), "signature") or type(expr).__name__ == "SignMoment":
+        large = type(expr).__name__ == "SignMoment" and len(expr.args) > 6
+        if hasattr(type(expr), "signature") or large:
             raise UnsupportedError(f"{type(expr).__name__} is evaluated by a numeric routine")
         return super()._print_Function(expr)
 

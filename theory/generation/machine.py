@@ -8,14 +8,24 @@ import hashlib
 import inspect
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from theory.generation.native import ARRAY, FLOAT, Emitter, UnsupportedError, literals, parse
+from theory.generation.native import (
+    ARRAY,
+    FLOAT,
+    HOMES,
+    Emitter,
+    UnsupportedError,
+    literals,
+    number_of,
+    parse,
+)
 
 DECLARATIONS = """
 declare double @llvm.sqrt.f64(double)
@@ -24,7 +34,6 @@ declare double @llvm.minnum.f64(double, double)
 declare double @llvm.maxnum.f64(double, double)
 declare double @llvm.pow.f64(double, double)
 declare double @exp(double)
-declare double @atan2(double, double)
 declare i64 @llvm.smax.i64(i64, i64)
 declare i64 @llvm.smin.i64(i64, i64)
 attributes #0 = { noinline nounwind }
@@ -57,12 +66,39 @@ def _machine() -> Any:
     )  # fmt: skip
 
 
-@lru_cache(maxsize=1)
-def _arcsine() -> str:
-    from theory.generation import arcsine
+LARGE = ("sign_moment",)
+"""Functions of numbers that are not copied to where they are called."""
 
-    function = parse(inspect.getsource(arcsine))["arcsin"]
-    return Emitter(function, [FLOAT], {}, {}, FLOAT).write().replace("#0", "#1")
+
+@lru_cache(maxsize=32)
+def _function(name: str) -> tuple[str, frozenset[str]]:
+    """LLVM's text for a function of numbers with its tables, and the functions that it calls."""
+    home = import_module(HOMES[name])
+    function = parse(inspect.getsource(home))[name]
+    kinds = [FLOAT] * len(function.args.args)
+    emitter = Emitter(function, kinds, {}, {}, FLOAT, constants=vars(home))
+    text = emitter.write()
+    tables = [
+        f"@{table} = private constant [{len(values)} x double] "
+        f"[{', '.join(f'double {number_of(value)}' for value in values)}]"
+        for table, values in vars(home).items()
+        if f"@{table}," in text
+    ]
+    if name not in LARGE:
+        text = text.replace("#0", "#1")
+    return "\n".join([*tables, text]), frozenset(emitter.called)
+
+
+def _functions(names: Iterable[str]) -> list[str]:
+    """LLVM's text for these functions of numbers and for all that they call."""
+    found: dict[str, str] = {}
+    left = sorted(names)
+    while left:
+        name = left.pop()
+        if name not in found:
+            found[name], more = _function(name)
+            left += sorted(more)
+    return list(found.values())
 
 
 def module_of(text: str, sizes: Mapping[str, int]) -> tuple[str, int]:
@@ -75,7 +111,7 @@ def module_of(text: str, sizes: Mapping[str, int]) -> tuple[str, int]:
     if "UNSUPPORTED" in constants:
         raise UnsupportedError(constants["UNSUPPORTED"])
     shapes = constants["SHAPES"]
-    parts, longest = [DECLARATIONS], 0
+    parts, longest, called = [DECLARATIONS], 0, set[str]()
     for name, function in parse(text).items():
         others = {"rate": "flow_"} if name != "flow" else {}
         arguments = [a.arg for a in function.args.args if a.arg not in {*sizes, *others}]
@@ -100,9 +136,8 @@ def module_of(text: str, sizes: Mapping[str, int]) -> tuple[str, int]:
         parts.append(f"define void @{name}_({pointers}) {{\n  {body}\n}}")
         parts.append(_for_each_row(name, sizes))
         longest = max(longest, emitter.work)
-    if "@arcsin(" in "".join(parts):
-        parts.append(_arcsine())
-    return "\n".join(parts), longest
+        called |= emitter.called
+    return "\n".join([*parts, *_functions(called)]), longest
 
 
 def size_of_result(name: str, size: int) -> int:

@@ -22,8 +22,20 @@ FAST = "nsz arcp contract reassoc"
 FLOAT, INT, BOOL, ARRAY = "double", "i64", "i1", "ptr"
 ARITHMETIC = {ast.Add: "add", ast.Sub: "sub", ast.Mult: "mul"}
 COMPARISONS = {ast.Lt: "lt", ast.LtE: "le", ast.Gt: "gt", ast.GtE: "ge", ast.Eq: "eq"}
-LIBRARY = {"sqrt": "llvm.sqrt.f64", "abs": "llvm.fabs.f64", "arctan2": "atan2", "exp": "exp"}
-EXTREMES = {"min": "llvm.minnum.f64", "max": "llvm.maxnum.f64"}
+LIBRARY = {
+    "sqrt": "llvm.sqrt.f64", "abs": "llvm.fabs.f64", "exp": "exp",
+    "min": "llvm.minnum.f64", "max": "llvm.maxnum.f64", "maximum": "llvm.maxnum.f64",
+}  # fmt: skip
+HOMES = {
+    "arcsin": "theory.generation.special",
+    "arctan2": "theory.generation.special",
+    "sign_moment": "theory.generation.sign_loop",
+    **dict.fromkeys(
+        ("volume_of", "explained_of", "angle_of", "half_of", "integrand_of"),
+        "theory.gaussian.plackett",
+    ),
+}
+"""Functions of numbers that are compiled where they are called, and where their text stands."""
 
 Value = tuple[str, str]
 """An operand of LLVM and its type."""
@@ -31,6 +43,11 @@ Value = tuple[str, str]
 
 class UnsupportedError(ValueError):
     """The flow needs a numeric routine that the compiled tier does not have."""
+
+
+def number_of(value: float) -> str:
+    """A float in LLVM's language, to the last bit."""
+    return f"0x{struct.unpack('<Q', struct.pack('<d', value))[0]:016X}"
 
 
 def arrays_of(function: ast.FunctionDef) -> dict[str, ast.expr]:
@@ -70,8 +87,11 @@ class Emitter:
         others: Mapping[str, str],
         result: str = "void",
         work: int = 0,
+        constants: Mapping[str, Any] | None = None,
     ) -> None:
         self.function, self.sizes, self.others, self.result = function, sizes, others, result
+        self.constants = constants or {}
+        self.called: set[str] = set()
         self.lines: list[str] = []
         self.entry: list[str] = []
         self.count = 0
@@ -213,8 +233,7 @@ class Emitter:
             case ast.Constant(value=int(number)):
                 return str(number), INT
             case ast.Constant(value=float(number)):
-                bits = struct.unpack("<Q", struct.pack("<d", number))[0]
-                return f"0x{bits:016X}", FLOAT
+                return number_of(number), FLOAT
             case ast.Name(name):
                 return self._name(name)
             case ast.Subscript():
@@ -251,6 +270,10 @@ class Emitter:
             return self.value(ast.Constant(math.pi))
         if name in self.sizes and name not in self.places:
             return str(self.sizes[name]), INT
+        if name not in self.places and name in self.constants:
+            if isinstance(self.constants[name], float):
+                return self.value(ast.Constant(self.constants[name]))
+            return f"@{name}", ARRAY
         if name not in self.places:
             raise UnsupportedError(f"{name} has no value")
         kind = self.kinds[name]
@@ -289,7 +312,7 @@ class Emitter:
         return self.new(f"getelementptr inbounds double, ptr {base}, i64 {at}", ARRAY)[0]
 
     def call(self, node: ast.Call) -> Value:
-        """Code of a call; ``arcsin`` is compiled from theory.generation.arcsine."""
+        """Code of a call."""
         name = getattr(node.func, "id", "")
         if name == "pair":
             k, l = (self.value(argument)[0] for argument in node.args)
@@ -299,8 +322,11 @@ class Emitter:
             twice = self.new(f"mul nsw i64 {big}, {up}", INT)[0]
             half = self.new(f"lshr exact i64 {twice}, 1", INT)[0]
             return self.new(f"add nsw i64 {half}, {small}", INT)
-        if name in LIBRARY or name in EXTREMES or name == "arcsin":
-            target = (LIBRARY | EXTREMES).get(name, name)
+        if name == "int":
+            return self.new(f"fptosi double {self.float(node.args[0])} to i64", INT)
+        if name in LIBRARY or name in HOMES:
+            target = LIBRARY.get(name, name)
+            self.called |= {name} & HOMES.keys()
             given = ", ".join(f"double {self.float(argument)}" for argument in node.args)
             return self.new(f"call {FAST} double @{target}({given})", FLOAT)
         if name in self.others:

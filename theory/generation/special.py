@@ -1,6 +1,9 @@
-"""The arcsine in a form that a compiler can vectorise: no branches, no call into a library."""
+"""Special functions in a form that a compiler can vectorise: no branches, no library calls.
 
-from math import sqrt
+In the subset of Python of theory.generation.native.
+"""
+
+from math import pi, sqrt
 
 
 def arcsin(x: float) -> float:
@@ -30,3 +33,13 @@ def arcsin(x: float) -> float:
     s = r + r * (z * p)
     s = s if small else 1.5707963267948966 - 2.0 * s
     return s if x >= 0.0 else -s
+
+
+def arctan2(y: float, x: float) -> float:
+    """The angle of the point (x, y), within 1e-15; 0 at the origin."""
+    a = abs(y)
+    b = abs(x)
+    r = arcsin(min(a, b) / sqrt(a * a + b * b + 1e-300))
+    r = r if a <= b else 0.5 * pi - r
+    r = r if x >= 0.0 else pi - r
+    return r if y >= 0.0 else -r
