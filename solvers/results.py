@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from solvers import states
+from solvers.arrays import Arrays, Tabular
 
 if TYPE_CHECKING:
     import xarray
@@ -67,7 +68,7 @@ class Plateau:
 
 
 @dataclass(frozen=True)
-class Trajectory:
+class Trajectory(Tabular):
     """The order parameters along time.
 
     ``time`` (n,) counts α = outer updates / N, or outer steps in the population regime.
@@ -119,10 +120,8 @@ class Trajectory:
         return states.label(Q, R, T, change=self.speed * float(self.time[-1]) / 10)
 
     @property
-    def dataset(self) -> xarray.Dataset:
-        """Everything as an xarray Dataset with units; ``from_dataset`` is the inverse."""
-        import xarray
-
+    def arrays(self) -> Arrays:
+        """Everything along time, with units."""
         block = ("block",) if self.layout.blocks else ()
         steps = self.experiment.rule.regime == "population"
         unit = "outer steps" if steps else "outer updates / N"
@@ -146,7 +145,7 @@ class Trajectory:
             for name, (dimensions, values, text) in variables.items()
         }
         time = ("time", self.time, {"long_name": "time α" if not steps else "step", "units": unit})
-        return xarray.Dataset(described, {"time": time}, self._attributes())
+        return Arrays.of(described, {"time": time}, self._attributes())
 
     def _attributes(self) -> dict[str, Any]:
         plateaus = [[p.start, p.end, p.error] for p in self.plateaus]

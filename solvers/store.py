@@ -11,6 +11,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from solvers.arrays import Arrays
 from solvers.errors import ExperimentError
 from solvers.experiment import Experiment
 
@@ -27,7 +28,7 @@ class ResultFileError(ExperimentError):
     """A file that is no result file of this program, or that cannot be read or written."""
 
 
-def save(dataset: xarray.Dataset, path: str | Path, experiment: Experiment) -> Path:
+def save(data: Arrays | xarray.Dataset, path: str | Path, experiment: Experiment) -> Path:
     """Writes a result with its provenance; the file appears complete or not at all.
 
     Attributes: the experiment as TOML and its digest, the digest of the generated source, the
@@ -36,23 +37,33 @@ def save(dataset: xarray.Dataset, path: str | Path, experiment: Experiment) -> P
     Raises:
         ResultFileError: the file cannot be written.
     """
-    described = dataset.copy().assign_attrs(provenance(experiment))
-    for variable in described.variables.values():
-        variable.attrs.setdefault("units", "1")
-    encoding = {name: {"_FillValue": None} for name in described.variables}
     # In memory first: the HDF5 library does not survive a disk that fills up while it writes.
-    content = _netcdf(described, encoding)
+    content = _netcdf(data, {**data.attrs, **provenance(experiment)})
     return write_atomically(Path(path), lambda file: file.write_bytes(content))
 
 
-def _netcdf(dataset: xarray.Dataset, encoding: Mapping[Any, Any]) -> bytes:
-    """What ``dataset.to_netcdf`` writes; that imports dask's cluster first, to ask for its lock."""
+def _netcdf(data: Arrays | xarray.Dataset, attributes: Mapping[Any, Any]) -> bytes:
+    """The file's content, by the conventions after which ``xarray.open_dataset`` reads it."""
     import h5netcdf
-    from xarray.backends import H5NetCDFStore
+    import h5py
 
     buffer = BytesIO()
+    variables: Mapping[Any, Any] = data.variables
+    beside = [str(name) for name in data.coords if variables[name].dims != (name,)]
     with h5netcdf.File(buffer, "w") as file:
-        dataset.dump_to_store(H5NetCDFStore(file), encoding=encoding)
+        for name, variable in variables.items():
+            dims, values = variable.dims, variable.values
+            for axis, size in zip(dims, values.shape, strict=True):
+                if axis not in file.dimensions:
+                    file.dimensions[axis] = size
+            text = values.dtype.kind in "OU"
+            kind = h5py.string_dtype() if text else values.dtype
+            made = file.create_variable(name, dims, kind, values.astype(kind))
+            made.attrs.update({"units": "1", **variable.attrs})
+            placed = [c for c in beside if c != name and set(variables[c].dims) <= set(dims)]
+            if placed:
+                made.attrs["coordinates"] = " ".join(placed)
+        file.attrs.update(attributes)
     return buffer.getvalue()
 
 

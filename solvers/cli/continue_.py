@@ -84,11 +84,11 @@ def _second(experiment: Experiment, text: str) -> tuple[str, float, float]:
 
 
 def _write(diagram: Diagram, curves: SpecialCurves | None, folder: Path) -> None:
-    store.save(diagram.dataset, folder / "continuation.nc", diagram.experiment)
+    store.save(diagram.arrays, folder / "continuation.nc", diagram.experiment)
     if diagram:
         common.save_figure(diagram.plot(), folder / "continuation")
     if curves:
-        store.save(curves.dataset, folder / "curves.nc", diagram.experiment)
+        store.save(curves.arrays, folder / "curves.nc", diagram.experiment)
         common.save_figure(curves.plot(), folder / "curves")
 
 

@@ -31,7 +31,7 @@ def fixed_points(
         found = search(experiment, progress=report)
         rates = _rates(found)
     if folder:
-        store.save(found.dataset, folder / "fixed-points.nc", experiment)
+        store.save(found.arrays, folder / "fixed-points.nc", experiment)
         if found:
             common.save_figure(found.plot(), folder / "fixed-points")
     common.warn(found.warnings, quiet)

@@ -67,7 +67,7 @@ def _line(row: Row) -> str:
 def _markdown(row: Row) -> str:
     relation = "" if row.relation == "=" else f"{row.relation} "
     cells = (
-        PAPERS[row.paper][0].split(",")[0], row.statement, f"{relation}{row.expected:.6g}",
+        PAPERS[row.paper].split(",")[0], row.statement, f"{relation}{row.expected:.6g}",
         f"{row.found:.6g}", f"{row.tolerance:.1g}", _verdict(row), f"`{row.command}`",
     )  # fmt: skip
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"

@@ -69,9 +69,9 @@ def _simulated(trajectory: Trajectory, quiet: bool) -> tuple[Ensemble | None, Co
 
 def _write(trajectory: Trajectory, ensemble: Ensemble | None, folder: Path) -> None:
     experiment = trajectory.experiment
-    store.save(trajectory.dataset, folder / common.TRAJECTORY, experiment)
+    store.save(trajectory.arrays, folder / common.TRAJECTORY, experiment)
     if ensemble is not None:
-        store.save(ensemble.dataset, folder / common.SIMULATION, experiment)
+        store.save(ensemble.arrays, folder / common.SIMULATION, experiment)
     common.save_figure(trajectory.plot(ensemble), folder / "trajectory")
 
 

@@ -30,7 +30,7 @@ def simulate(
     with common.progress("simulate", quiet) as report:
         ensemble = simulated(experiment, progress=report)
     if folder:
-        store.save(ensemble.dataset, folder / common.SIMULATION, experiment)
+        store.save(ensemble.arrays, folder / common.SIMULATION, experiment)
         common.save_figure(ensemble.plot(), folder / "simulation")
     common.warn(ensemble.warnings, quiet)
     common.tell(lambda: _report(ensemble), lambda: _summarise(ensemble), folder, json, quiet)

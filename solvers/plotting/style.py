@@ -151,7 +151,10 @@ def write_figure(figure: Figure, file: str | Path) -> None:
 
 def lay_out(figure: Figure) -> None:
     """Settles the layout at the resolution of the PNG, for all files."""
+    engine = figure.get_layout_engine()
+    if engine is None:
+        return
     with house_style():
         figure.set_dpi(PARAMETERS["savefig.dpi"])
-        figure.draw_without_rendering()
-        figure.set_layout_engine(None)  # and so no further draw before each file
+        engine.execute(figure)
+        figure.set_layout_engine(None)  # and so not once more for each file

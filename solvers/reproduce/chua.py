@@ -18,8 +18,6 @@ from solvers.trajectories.integrate import integrate
 
 Array = NDArray[np.float64]
 
-TITLE = "Chua et al. 2021, how fine-tuning allows for effective meta-learning (arXiv:2105.02221)"
-
 
 def share(R: Array) -> Array:
     """How much of the learned overlap lies in the right block, ‖R¹‖²/(‖R¹‖² + ‖R²‖²)."""

@@ -10,7 +10,6 @@ from solvers.reproduce.row import Relation, Row
 from solvers.results import Status, Trajectory
 from theory.rules import Anil
 
-TITLE = "Collins et al. 2022, MAML and ANIL provably learn representations (arXiv:2202.03483)"
 RULES = {
     "collins-fo-anil": "first-order ANIL",
     "collins-exact-anil": "ANIL",

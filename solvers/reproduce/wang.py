@@ -18,7 +18,6 @@ from solvers.trajectories.integrate import integrate
 
 Array = NDArray[np.float64]
 
-TITLE = "Wang et al. 2024, meta-learning in the teacher-student scenario (arXiv:2408.12545)"
 BASE = "task-diversity"
 
 

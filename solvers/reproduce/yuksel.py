@@ -21,8 +21,6 @@ from solvers.results import Trajectory
 
 Array = NDArray[np.float64]
 
-TITLE = "Yüksel et al. 2024, First-order ANIL despite overparametrisation (arXiv:2303.01335)"
-
 
 def expected_limit(experiment: Experiment) -> Array:
     """Λ* of the experiment."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from solvers.arrays import Arrays, Tabular
 from solvers.results import State, Status
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Ensemble:
+class Ensemble(Tabular):
     """Order parameters of independent finite-N runs from the same overlaps.
 
     ``runs[name]`` holds Q (runs, n, K, K), R (runs, n, K, M), w (runs, n, K), error (runs, n) and
@@ -102,10 +103,8 @@ class Ensemble:
         return self.steps * self.count / self.seconds if self.seconds else 0.0
 
     @property
-    def dataset(self) -> xarray.Dataset:
-        """Per-run values, means and standard errors; ``from_dataset`` is the inverse."""
-        import xarray
-
+    def arrays(self) -> Arrays:
+        """Per-run values, means and standard errors."""
         block = ("block",) if self.layout.blocks else ()
         axes = {
             "Q": ("time", *block, "learner", "learner_other"),
@@ -122,7 +121,7 @@ class Ensemble:
         streaming = self.experiment.rule.regime == "streaming"
         unit = "outer updates / N" if streaming else "outer steps"
         time = ("time", self.time, {"long_name": "time α" if streaming else "step", "units": unit})
-        return xarray.Dataset(variables, {"time": time}, self._attributes())
+        return Arrays.of(variables, {"time": time}, self._attributes())
 
     def _attributes(self) -> dict[str, Any]:
         return {

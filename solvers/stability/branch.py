@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from solvers.arrays import Arrays, Tabular
 from solvers.results import Status
 from solvers.stability.steady import Steady
 from solvers.stability.symmetry import describe
@@ -106,7 +107,7 @@ class Branch:
 
 
 @dataclass(frozen=True)
-class Diagram(Sequence[Branch]):
+class Diagram(Tabular, Sequence[Branch]):
     """The branches of a bifurcation diagram, with a sentence on how they were found."""
 
     experiment: Experiment
@@ -126,13 +127,11 @@ class Diagram(Sequence[Branch]):
         return self.branches[index]
 
     @property
-    def dataset(self) -> xarray.Dataset:
+    def arrays(self) -> Arrays:
         """All points of all branches along ``point``, with the number of their branch.
 
         Special points stand along ``special``.
         """
-        import xarray
-
         layout = self.experiment.layout
         block = ("block",) if layout.blocks else ()
         dims = {
@@ -168,7 +167,7 @@ class Diagram(Sequence[Branch]):
             ),
             "special_points": json.dumps([s.to_dict() for _, s in specials]),
         }  # fmt: skip
-        return xarray.Dataset(data, attrs=attributes)
+        return Arrays.of(data, attrs=attributes)
 
     @classmethod
     def from_dataset(cls, dataset: xarray.Dataset, experiment: Experiment) -> Diagram:

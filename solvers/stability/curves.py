@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from solvers.arrays import Arrays, Tabular
 from solvers.errors import ExperimentError
 from solvers.results import NumericalFailure
 from solvers.stability.arclength import Curve, Node, Steps, node_at, walk
@@ -31,7 +32,7 @@ DIFFERENCE = 1e-5
 
 
 @dataclass(frozen=True)
-class SpecialCurve:
+class SpecialCurve(Tabular):
     """Where a special point lies: ``first`` and ``second`` parameter (n,), and ε (n,) there.
 
     ``ends`` says why the curve ends on either side.
@@ -54,13 +55,11 @@ class SpecialCurve:
         )
 
     @property
-    def dataset(self) -> xarray.Dataset:
+    def arrays(self) -> Arrays:
         """The curve along ``point``."""
-        import xarray
-
         data = {name: ("point", getattr(self, name)) for name in ("first", "second", "error")}
         names = {"first_parameter": self.names[0], "second_parameter": self.names[1]}
-        return xarray.Dataset(data, attrs={"kind": "special-curve", "special": self.kind, **names})
+        return Arrays.of(data, attrs={"kind": "special-curve", "special": self.kind, **names})
 
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers and text, as ``macrodyn continue --json`` prints them."""
@@ -70,7 +69,7 @@ class SpecialCurve:
 
 
 @dataclass(frozen=True)
-class SpecialCurves(Sequence[SpecialCurve]):
+class SpecialCurves(Tabular, Sequence[SpecialCurve]):
     """Curves of several special points of one diagram."""
 
     experiment: Experiment
@@ -83,18 +82,16 @@ class SpecialCurves(Sequence[SpecialCurve]):
         return self.curves[index]
 
     @property
-    def dataset(self) -> xarray.Dataset:
+    def arrays(self) -> Arrays:
         """All points of all curves along ``point``, with the number of their curve."""
-        import xarray
-
         numbers = np.repeat(np.arange(len(self)), [len(c.first) for c in self])
         data = {
             name: ("point", np.concatenate([getattr(c, name) for c in self]))
             for name in ("first", "second", "error")
         }
         about = [{"kind": c.kind, "names": c.names, "ends": c.ends} for c in self]
-        attributes = {"kind": "special-curves", "curves": json.dumps(about)}
-        return xarray.Dataset({**data, "curve": ("point", numbers)}, attrs=attributes)
+        data["curve"] = "point", numbers
+        return Arrays.of(data, attrs={"kind": "special-curves", "curves": json.dumps(about)})
 
     @classmethod
     def from_dataset(cls, dataset: xarray.Dataset, experiment: Experiment) -> SpecialCurves:

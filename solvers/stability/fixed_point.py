@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from solvers.arrays import Arrays, Tabular
 from solvers.results import Status
 from solvers.stability.modes import Mode, modes
 from solvers.stability.problem import Spectrum
@@ -112,7 +113,7 @@ class FixedPoint:
 
 
 @dataclass(frozen=True)
-class FixedPoints(Sequence[FixedPoint]):
+class FixedPoints(Tabular, Sequence[FixedPoint]):
     """The fixed points that a search found, lowest error first, with a sentence on the search."""
 
     experiment: Experiment
@@ -131,10 +132,8 @@ class FixedPoints(Sequence[FixedPoint]):
         return self.points[index]
 
     @property
-    def dataset(self) -> xarray.Dataset:
+    def arrays(self) -> Arrays:
         """All points along the dimension ``point``."""
-        import xarray
-
         layout, n = self.experiment.layout, len(self)
         K, M = layout.hidden, layout.teacher_hidden
         lead = (layout.blocks,) if layout.blocks else ()
@@ -165,7 +164,7 @@ class FixedPoints(Sequence[FixedPoint]):
             "kind": "fixed-points", "status": str(self.status), "message": self.message,
             "warnings": json.dumps(self.warnings),
         }  # fmt: skip
-        return xarray.Dataset(data, attrs=attributes)
+        return Arrays.of(data, attrs=attributes)
 
     @classmethod
     def from_dataset(cls, dataset: xarray.Dataset, experiment: Experiment) -> FixedPoints:

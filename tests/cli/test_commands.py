@@ -262,11 +262,18 @@ def test_a_reader_that_leaves_early_is_no_error():
     assert (done.returncode, done.stderr) == (0, b"")
 
 
-def test_the_command_starts_fast():
-    """The list of presets needs neither sympy nor matplotlib nor xarray."""
+@pytest.mark.parametrize(
+    ("arguments", "unused"),
+    [
+        (["presets"], {"sympy", "matplotlib", "xarray", "pandas", "dask", "scipy.integrate"}),
+        (["run", "saad-solla"], {"xarray", "pandas", "dask"}),
+    ],
+    ids=lambda given: given[0] if isinstance(given, list) else "",
+)
+def test_a_command_waits_for_nothing_that_it_does_not_use(arguments, unused):
     code = (
-        "import sys; from solvers.cli import execute; execute(['presets']); "
-        "print(sorted({'sympy', 'matplotlib', 'xarray', 'numba', 'dask'} & set(sys.modules)))"
+        f"import sys; from solvers.cli import execute; execute({arguments}); "
+        f"print(sorted({unused} & set(sys.modules)))"
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.splitlines()[-1] == "[]"

@@ -16,7 +16,7 @@ BAD = Row("collins", "another | number", 1.0, float("nan"), 0.5)
 @pytest.fixture
 def papers(monkeypatch):
     def install(*rows):
-        monkeypatch.setitem(package.PAPERS, "collins", ("Collins", (lambda: list(rows),)))
+        monkeypatch.setattr(package, "statements", lambda name: (lambda: list(rows),))
 
     return install
 

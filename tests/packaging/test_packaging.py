@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+import solvers
 import theory
 
 ROOT = Path(__file__).parents[2]
@@ -80,12 +81,19 @@ def test_a_clean_installation_runs_from_any_folder(wheel, tmp_path):
     assert not shown.stderr
 
 
-def test_public_names_of_theory_are_there_and_bring_sympy_when_used():
-    code = "import sys, theory; print('sympy' in sys.modules, *dir(theory))"
+@pytest.mark.parametrize(
+    ("package", "public"),
+    [
+        (theory, {"gaussian_average", "derive", "compile_flow", "reduce", "erf"}),
+        (solvers, {"Experiment", "integrate", "simulate", "fixed_points", "phase_diagram"}),
+    ],
+)
+def test_public_names_are_there_and_are_fetched_when_used(package, public):
+    code = f"import sys, {package.__name__} as p; print('numpy' in sys.modules, *dir(p))"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True)
     loaded, *names = out.stdout.split()
     assert loaded == "False"
-    assert {"gaussian_average", "derive", "compile_flow", "reduce", "erf"} <= set(names)
-    assert all(getattr(theory, name) is not None for name in names if not name.startswith("__"))
+    assert public <= set(names)
+    assert all(getattr(package, name) is not None for name in names if not name.startswith("__"))
     with pytest.raises(AttributeError, match="no attribute 'average_of'"):
-        getattr(theory, "average_of")  # noqa: B009
+        getattr(package, "average_of")  # noqa: B009
