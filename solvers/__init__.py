@@ -19,13 +19,13 @@ if TYPE_CHECKING:
     from solvers.stability.continuation import continue_all as continue_all
     from solvers.stability.continuation import continue_branch as continue_branch
     from solvers.stability.curves import special_curve as special_curve
-    from solvers.stability.escape import lingering as lingering
     from solvers.stability.escape import predict_escape as predict_escape
     from solvers.stability.escape_scaling import (
         escape_against_dimension as escape_against_dimension,
     )
     from solvers.stability.fixed_points import fixed_point_near as fixed_point_near
     from solvers.stability.fixed_points import fixed_points as fixed_points
+    from solvers.stability.lingering import lingering as lingering
     from solvers.stability.rates import critical_rate as critical_rate
     from solvers.stability.rates import optimal_rate as optimal_rate
     from solvers.trajectories.integrate import integrate as integrate
@@ -45,7 +45,7 @@ _HOMES = {
     "fixed_points": "stability.fixed_points",
     "integrate": "trajectories.integrate",
     "integrate_reduction": "trajectories.reduced",
-    "lingering": "stability.escape",
+    "lingering": "stability.lingering",
     "optimal_rate": "stability.rates",
     "phase_diagram": "diagrams.phase",
     "predict_escape": "stability.escape",

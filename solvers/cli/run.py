@@ -14,7 +14,7 @@ from solvers.results import Plateau, Status, Trajectory
 if TYPE_CHECKING:
     from solvers.simulation.compare import Comparison
     from solvers.simulation.ensemble import Ensemble
-    from solvers.stability.escape import Lingering
+    from solvers.stability.lingering import Lingering
 
 
 def run(
@@ -47,10 +47,10 @@ def run(
 
 
 def _lingering(trajectory: Trajectory) -> dict[Plateau, Lingering]:
-    """The fixed point of each plateau that has one, and the escape from it."""
+    """The state that each plateau lingers at, and the escape from it."""
     if not trajectory.plateaus:
         return {}
-    from solvers.stability.escape import lingering
+    from solvers.stability.lingering import lingering
 
     return {found.plateau: found for found in lingering(trajectory)}
 
@@ -84,7 +84,7 @@ def _report(
     final = trajectory.final
     values = {"Q": final.Q, "R": final.R, "w": final.w, "error": final.error}
     extra = {name: series[-1] for name, series in trajectory.observables.items()}
-    nothing = {"fixed_point": None, "escape": None}
+    nothing = {"fixed_point": None, "slow_point": None, "escape": None}
     plateaus = [
         {"start": p.start, "end": p.end, "error": p.error}
         | (found[p].to_dict() if p in found else nothing)
@@ -121,8 +121,8 @@ def _summarise(
         common.echo(
             f"plateau    {plateau.start:.4g} … {plateau.end:.4g} at error {plateau.error:.6g}"
         )
-        near = found.get(plateau)
-        common.echo(f"           {near.sentence if near else 'no fixed point is near it'}")
+        if plateau in found:
+            common.echo(f"           {found[plateau].sentence}")
     if trajectory.escape_time is not None:
         common.echo(f"escape     {trajectory.escape_time:.6g}")
     if comparison is not None:

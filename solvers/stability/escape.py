@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,13 +12,15 @@ from numpy.typing import NDArray
 
 from solvers import states
 from solvers.errors import ExperimentError
-from solvers.results import NumericalFailure, Plateau, Trajectory
+from solvers.results import NumericalFailure
 from solvers.stability.fixed_point import FixedPoint
-from solvers.stability.fixed_points import fixed_point_near
 from solvers.stability.steady import Steady
-from solvers.trajectories.plateau import ESCAPED
+from solvers.trajectories.integrate import path_from
+from solvers.trajectories.paths import Path
+from solvers.trajectories.plateau import escape_time, root
 
 Array = NDArray[np.float64]
+Flow = Callable[[float, Array], Array]
 
 LINEAR = 1e-3
 """Deviations below this share of the fixed point's largest overlap follow the linearised flow."""
@@ -64,45 +66,6 @@ class Escape:
         }  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Lingering:
-    """A plateau of a trajectory with the fixed point it lingers at, and the escape from there.
-
-    ``distance`` is the largest difference of an overlap at the slowest point of the plateau.
-    """
-
-    plateau: Plateau
-    fixed_point: FixedPoint
-    distance: float
-    escape: Escape | None
-
-    @property
-    def sentence(self) -> str:
-        """Which fixed point it is, and the escape predicted and measured, in one sentence."""
-        point = self.fixed_point
-        many = f"{point.unstable} direction{'s' * (point.unstable != 1)}"
-        kind = "stable" if point.stable else f"unstable in {many}"
-        text = f"lingers at a {point.label} fixed point ({kind}, error {point.error:.6g})"
-        if self.escape is not None and self.escape.linearised_error is not None:
-            text += (
-                f"; by its linearised flow, of rate {self.escape.rate:.4g}, the escape is at "
-                f"{self.escape.linearised:.5g} ({self.escape.linearised_error:+.1%})"
-            )
-        return text
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain numbers and text, as ``macrodyn run --json`` prints them."""
-        point = self.fixed_point
-        return {
-            "fixed_point": {
-                "Q": point.Q.tolist(), "R": point.R.tolist(), "w": point.w.tolist(),
-                "error": point.error, "unstable": point.unstable, "label": point.label,
-                "distance": self.distance,
-            },
-            "escape": self.escape and self.escape.to_dict(),
-        }  # fmt: skip
-
-
 def predict_escape(point: FixedPoint, Q: Array, R: Array, w: Array) -> Escape:
     """The escape from an unstable fixed point, started at (Q, R, w) near it.
 
@@ -115,14 +78,17 @@ def predict_escape(point: FixedPoint, Q: Array, R: Array, w: Array) -> Escape:
     deviation = steady.experiment.layout.pack(Q, R, w)[steady.free] - point.x
     J = steady.problem.jacobian(point.x, 0.0)
     rate, amplitude = _leading(J, deviation)
+    grown = _linear_flow(J, steady.problem.residual(point.x, 0.0))
     if amplitude < 1e-14 * (1 + np.abs(point.x).max()):
         raise ExperimentError("the start has no part along a growing mode: it never escapes")
     scale = LINEAR * float(np.abs(point.x).max())
-    times = [_two_stages(steady, point, J, deviation, level) for level in (scale, scale / 2)]
+    times = [
+        _two_stages(steady, point, grown, deviation, level, rate) for level in (scale, scale / 2)
+    ]
     (linear, rest), (other_linear, other_rest) = times
     predicted = linear + rest
     uncertainty = abs(other_linear + other_rest - predicted)
-    alone = _linearised(steady, point, J, deviation, rate)
+    alone = _linearised(steady, point, grown, deviation, rate)
     return Escape(predicted, linear, rate, amplitude, uncertainty, alone)
 
 
@@ -135,125 +101,68 @@ def _leading(J: Array, deviation: Array) -> tuple[float, float]:
     return float(np.real(values).max()), float(np.abs(part).max(initial=0.0))
 
 
+def _linear_flow(J: Array, F: Array) -> Flow:
+    """(t, d) → the solution at t of ẋ = F + J x from d (F vanishes at a fixed point)."""
+    n = len(F)
+    generator = np.zeros((n + 1, n + 1))
+    generator[:n, :n], generator[:n, n] = J, F
+    return lambda time, d: (scipy.linalg.expm(generator * time) @ np.append(d, 1.0))[:n]
+
+
 def _two_stages(
-    steady: Steady, point: FixedPoint, J: Array, deviation: Array, level: float
+    steady: Steady, point: FixedPoint, grown: Flow, deviation: Array, level: float, rate: float
 ) -> tuple[float, float]:
     """Time of the linear stage, up to a deviation of ``level``, and of the stage that follows."""
-    rate = float(np.linalg.eigvals(J).real.max())
-
-    def grown(time: float) -> Array:
-        return scipy.linalg.expm(J * time) @ deviation
-
     size = float(np.abs(deviation).max())
     linear = 0.0
     if size < level:
-        excess: Callable[[float], float] = lambda t: np.log(np.abs(grown(t)).max() / level)  # noqa: E731
+
+        def excess(times: Array) -> Array:
+            sizes = [np.abs(grown(time, deviation)).max() for time in times]
+            return np.log(np.array(sizes) / level)
+
         upper = np.log(level / size) / rate + 1 / rate
-        while excess(upper) < 0:
+        while excess(np.array([upper])) < 0:
             upper += 2 / rate
-        linear = float(scipy.optimize.brentq(excess, 0.0, upper, xtol=1e-10 * upper))
-    return linear, _passage(steady, point.x + grown(linear), rate)
+        linear = root(excess, 0.0, upper)
+    return linear, _passage(steady, point.x + grown(linear, deviation), rate)
 
 
-def _specialization(steady: Steady, x: Array) -> float:
+def _specializations(steady: Steady, x: Array) -> Array:
+    """The specialization of each state x (n, d)."""
     experiment = steady.experiment
     Q, R, _ = experiment.layout.unpack(steady.state(x, 0.0))
-    fields = states.fields(Q, R, experiment.parameters, experiment.layout)
-    return states.specialization(*fields) or 0.0
+    return states.specializations(*states.fields(Q, R, experiment.parameters, experiment.layout))
 
 
 def _linearised(
-    steady: Steady, point: FixedPoint, J: Array, deviation: Array, rate: float
+    steady: Steady, point: FixedPoint, grown: Flow, deviation: Array, rate: float
 ) -> float:
     """Time until the specialization of the linearised flow exceeds 0.3; infinity if never."""
-    step = 0.25 / rate
-    moved = scipy.linalg.expm
-    forward = moved(J * step)
-    for count in range(400):
-        if _specialization(steady, point.x + forward @ deviation) > ESCAPED:
-            start = deviation
-            excess: Callable[[float], float] = (  # noqa: E731
-                lambda t: _specialization(steady, point.x + moved(J * t) @ start) - ESCAPED  # noqa: B023
-            )
-            within = float(scipy.optimize.brentq(excess, 0.0, step)) if excess(0.0) < 0 else 0.0
-            return count * step + within
-        deviation = forward @ deviation
+
+    def specialized(times: Array) -> Array:
+        return _specializations(steady, np.array([point.x + grown(t, deviation) for t in times]))
+
+    for begin in range(0, 100, 10):
+        times = np.linspace(begin / rate, (begin + 10) / rate, 41)
+        escape = escape_time(times, specialized(times), specialized)
+        if escape is not None:
+            return escape
     return np.inf
 
 
 def _passage(steady: Steady, start: Array, rate: float) -> float:
     """Time that the flow takes from ``start`` to a specialization of 0.3."""
+    experiment, y = steady.experiment, steady.state(start, 0.0)
+    for time in np.array([4.0, 20.0, 200.0]) / rate:
+        path = path_from(experiment, y, time, experiment.parameters, [])
 
-    def excess(_: float, x: Array) -> float:
-        return _specialization(steady, x) - ESCAPED
+        def specialized(times: Array, path: Path = path) -> Array:
+            return _specializations(steady, path.at(times)[:, steady.free])
 
-    excess.terminal = True  # type: ignore[attr-defined]
-    if excess(0.0, start) >= 0:
-        return 0.0
-    solution = scipy.integrate.solve_ivp(
-        lambda _, x: steady.problem.residual(x, 0.0),
-        (0.0, 200 / rate),
-        start,
-        method="DOP853",
-        events=excess,
-        rtol=1e-9,
-        atol=1e-13,
-    )
-    if solution.status != 1:
-        raise NumericalFailure(
-            "The flow does not specialise after leaving the fixed point: no escape time exists.",
-            solution,
-        )
-    return float(solution.t_events[0][0])
-
-
-def lingering(trajectory: Trajectory) -> tuple[Lingering, ...]:
-    """For each plateau of a trajectory, the fixed point it lingers at and the escape from it.
-
-    The fixed point is reached by Newton's method from the slowest stored point of the plateau. The
-    prediction propagates the linearised flow from there; it is None at a stable fixed point, after
-    the escape, for maps, and where a cubature makes the flow costly. Plateaus without a fixed
-    point nearby are left out.
-    """
-    experiment, found = trajectory.experiment, []
-    states_along = experiment.layout.pack(trajectory.Q, trajectory.R, trajectory.w)
-    p = experiment.parameters
-    for plateau in trajectory.plateaus:
-        inside = (trajectory.time >= plateau.start) & (trajectory.time <= plateau.end)
-        indices = np.flatnonzero(inside)
-        if not len(indices):
-            continue
-        speeds = [np.abs(experiment.compiled.rhs(states_along[i], p)).max() for i in indices]
-        slowest = int(indices[int(np.argmin(speeds))])
-        start = trajectory.Q[slowest], trajectory.R[slowest], trajectory.w[slowest]
-        try:
-            point = fixed_point_near(experiment, *start)
-        except NumericalFailure:
-            continue
-        distance = float(np.abs(point.y - states_along[slowest]).max())
-        found.append(
-            Lingering(plateau, point, distance, _compare(trajectory, point, start, slowest))
-        )
-    return tuple(found)
-
-
-def _compare(
-    trajectory: Trajectory, point: FixedPoint, start: tuple[Array, Array, Array], index: int
-) -> Escape | None:
-    reached = trajectory.escape_time
-    if point.stable or reached is None or reached <= trajectory.time[index]:
-        return None
-    steady = Steady(trajectory.experiment)
-    if steady.problem.discrete or steady.costly:
-        return None
-    try:
-        escape = predict_escape(point, *start)
-    except (ExperimentError, NumericalFailure):
-        return None
-    since = float(trajectory.time[index])
-    return replace(
-        escape,
-        predicted=escape.predicted + since,
-        linearised=escape.linearised + since,
-        measured=reached,
+        escape = escape_time(path.mesh, specialized(path.mesh), specialized)
+        if escape is not None:
+            return escape
+    raise NumericalFailure(
+        "The flow does not specialise after leaving the fixed point: no escape time exists.", start
     )

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from solvers import states
 from solvers.errors import ExperimentError
 from solvers.results import NumericalFailure
-from solvers.stability.escape import lingering
 from solvers.stability.fixed_point import FixedPoint
+from solvers.stability.lingering import lingering
 from solvers.trajectories.plateau import ESCAPED
 
 if TYPE_CHECKING:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -111,7 +111,7 @@ def _search(
         dropped.tried += 1
         if progress:
             progress(dropped.tried, len(rounds))
-        root = _root(steady.problem, start, [p.x for p in found] if deflate else ())
+        root = root_from(steady.problem, start, [p.x for p in found] if deflate else ())
         if not root.converged:
             continue
         x = settle(steady, root.x, 0.0, RESIDUAL)
@@ -161,7 +161,7 @@ def fixed_point_near(experiment: Experiment, Q: Any, R: Any, w: Any) -> FixedPoi
     """
     steady = Steady(experiment)
     start = experiment.layout.pack(Q, R, w)[steady.free]
-    root = _root(steady.problem, start, ())
+    root = root_from(steady.problem, start)
     if not root.converged:
         raise NumericalFailure(
             f"Newton's method finds no fixed point from this state (residual {root.residual:.2g}); "
@@ -178,15 +178,23 @@ def _rounds(starts: list[Array]) -> Iterator[tuple[Array, bool]]:
     yield from ((start, True) for start in starts[:: max(1, len(starts) // DEFLATED)])
 
 
-def _root(problem: Problem, start: Array, known: Sequence[Array]) -> Root:
+def root_from(
+    problem: Problem, start: Array, known: Sequence[Array] = (), basis: Array | None = None
+) -> Root:
+    """The zero of the flow that Newton's method reaches from ``start``, away from those known.
+
+    ``basis`` (n, d) confines it to an invariant space of states.
+    """
     rate = np.asarray(problem.rate(0.0))
-    return find_root(
-        lambda x: problem.residual(x, 0.0) / rate,
-        lambda x: (problem.jacobian(x, 0.0).T / rate).T,
-        start,
-        known=known,
+    B = np.eye(len(start)) if basis is None else basis
+    root = find_root(
+        lambda z: B.T @ (problem.residual(B @ z, 0.0) / rate),
+        lambda z: B.T @ (problem.jacobian(B @ z, 0.0).T / rate).T @ B,
+        B.T @ start,
+        known=[B.T @ x for x in known],
         tolerance=RESIDUAL / max(1.0, float(rate.max(initial=0.0))),
     )
+    return replace(root, x=B @ root.x)
 
 
 def _fastest_rate(experiment: Experiment) -> float:

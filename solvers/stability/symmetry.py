@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import factorial, prod
 
 import numpy as np
@@ -32,7 +32,8 @@ class Units:
 
     ``fixed`` (K+M, K+M, f) holds every matrix between units that a relabelling must preserve, and
     ``marks`` (K+M, g) every vector (the head if it does not learn, u0). ``heads`` (t, M) is a
-    finite task set, preserved as a set. ``signs`` tells whether a sign flip is a symmetry (odd g).
+    finite task set, preserved as a set. ``signs`` tells whether a sign flip is a symmetry (odd g),
+    ``tolerance`` how closely (relative to the largest entry) a symmetry must preserve a state.
     """
 
     layout: Layout
@@ -41,6 +42,7 @@ class Units:
     signs: bool
     heads: Array | None = None
     teachers_move: bool = True
+    tolerance: float = TOLERANCE
 
     def features(self, y: Array) -> tuple[Array, Array]:
         """Matrices (n, n, f) and vectors (n, g) that a symmetry of the state y preserves."""
@@ -72,7 +74,7 @@ class Units:
         K, n = self.layout.hidden, self.layout.hidden + self.layout.teacher_hidden
         A, a = self.features(y)
         B, b = self.features(other)
-        near = TOLERANCE * (1 + max(np.abs(A).max(), np.abs(a).max(initial=0.0)))
+        near = self.tolerance * (1 + max(np.abs(A).max(), np.abs(a).max(initial=0.0)))
         move = self.teachers_move if teachers is None else teachers
         given = {v: (u, s) for v, u, s in start}
         order = sorted(range(n), key=lambda v: (v not in given, v < K))
@@ -191,7 +193,7 @@ def describe(units: Units, y: Array) -> str:
 
 def replace_signs(units: Units) -> Units:
     """The same units without sign flips."""
-    return Units(units.layout, units.fixed, units.marks, False, units.heads, units.teachers_move)
+    return replace(units, signs=False)
 
 
 def _transposition_classes(units: Units, y: Array, among: range) -> list[int]:

@@ -62,7 +62,7 @@ def integrate(
     compiled.error(start, experiment.parameters)
     loaded = perf_counter()
     warnings = [*_on_start(experiment, start), *notes.on_rule(experiment.rule)]
-    parameters, path, doubts = _solved(experiment, compiled, start)
+    parameters, path, doubts = _solved(experiment, start)
     warnings += doubts
     result = _assemble(experiment, compiled, parameters, path, observables or {}, warnings)
     seconds = {
@@ -77,27 +77,27 @@ def integrate(
 
 
 def _solved(
-    experiment: Experiment, compiled: CompiledFlow, start: Array
+    experiment: Experiment, start: Array
 ) -> tuple[Mapping[str, Any], Path, list[str]]:
     """Parameters, solution and warnings, with as many task nodes as the run turns out to need."""
     for chosen, last in task_average.choices(experiment):
         warnings: list[str] = []
-        path = _path(experiment, compiled, chosen.parameters, start, warnings)
+        path = path_from(experiment, start, experiment.integrate.time, chosen.parameters, warnings)
         error = task_average.estimate(chosen, path.at(np.array([0.0, path.end / 2, path.end])))
         if last or error <= task_average.TOLERANCE:
             return chosen.parameters, path, warnings + task_average.warning(chosen, error)
     raise ValueError("there is no choice of nodes to integrate with")
 
 
-def _path(
+def path_from(
     experiment: Experiment,
-    compiled: CompiledFlow,
-    parameters: Mapping[str, Any],
     start: Array,
+    time: float,
+    parameters: Mapping[str, Any],
     warnings: list[str],
 ) -> Path:
-    """The solution; tolerances that are too coarse for the start are lowered or warned of."""
-    settings, layout = experiment.integrate, experiment.layout
+    """The solution from a state; tolerances too coarse for it are lowered, and warned of."""
+    settings, layout, compiled = experiment.integrate, experiment.layout, experiment.compiled
     rate = compiled.bound("flow", parameters)
     stored_pairs = layout.size - layout.hidden - layout.unpack(start)[1].size
 
@@ -105,15 +105,15 @@ def _path(
         return not states.diverged(y[:stored_pairs])
 
     if compiled.discrete:
-        return iterate(rate, start, round(settings.time), bounded)
+        return iterate(rate, start, round(time), bounded)
     rtol, atol = _tolerances(settings, layout.unpack(start), warnings)
     if settings.named_method is None and compiled.tier == "numba":
-        bound, time = states.DIVERGENCE, settings.time
+        bound = states.DIVERGENCE
         path = compiled_path(compiled, parameters, start, time, bound, stored_pairs, rtol, atol)
         if path is not None:
             return path
     jacobian = compiled.bound("jacobian", parameters)
-    return solve(rate, jacobian, start, settings.time, bounded, settings.method, rtol, atol)
+    return solve(rate, jacobian, start, time, bounded, settings.method, rtol, atol)
 
 
 def _tolerances(

@@ -196,12 +196,12 @@ def _crossing(
             first = above[0]
             before = float(times[nodes[first - 1]]) if first > 0 else inside
             excess = lambda t: np.log(speed(t) / threshold)  # noqa: E731
-            return _root(excess, before, float(times[nodes[first]]))
+            return root(excess, before, float(times[nodes[first]]))
     return float(times[0] if step < 0 else times[-1])
 
 
-def _root(signal: Signal, below: float, above: float) -> float:
-    """Where a signal that is negative on one side and not on the other first changes its sign."""
+def root(signal: Signal, below: float, above: float) -> float:
+    """Where a signal, negative at ``below`` and not at ``above``, first changes its sign."""
     t = np.linspace(below, above, TRIED)
     v = signal(t)
     i = max(int(np.argmax(v >= 0)), 1)
@@ -235,4 +235,4 @@ def escape_time(
     before, after = float(times[max(first - 1, 0)]), float(times[first])
     if specialization is None or first == 0 or not np.isfinite(specializations[first - 1]):
         return after
-    return _root(lambda t: specialization(t) - ESCAPED, before, after)
+    return root(lambda t: specialization(t) - ESCAPED, before, after)

@@ -3,12 +3,13 @@
 import numpy as np
 import pytest
 
-from solvers import integrate
+from solvers import continue_branch, integrate
 from solvers.errors import ExperimentError
 from solvers.experiment import Experiment
-from solvers.stability.escape import lingering, predict_escape
+from solvers.stability.escape import predict_escape
 from solvers.stability.escape_scaling import escape_against_dimension
-from solvers.stability.fixed_points import fixed_points
+from solvers.stability.fixed_points import fixed_point_near, fixed_points
+from solvers.stability.lingering import lingering
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +51,7 @@ def test_each_decade_of_asymmetry_costs_the_same_time(saad_solla, symmetric):
 def test_a_general_start_lingers_at_the_symmetric_point(saad_solla, symmetric):
     trajectory = integrate(saad_solla)
     (found,) = lingering(trajectory)
+    assert found.fixed_point is not None
     assert found.fixed_point.error == pytest.approx(symmetric.error, rel=1e-9)
     assert found.plateau == trajectory.plateaus[0]
     escape = found.escape
@@ -57,6 +59,39 @@ def test_a_general_start_lingers_at_the_symmetric_point(saad_solla, symmetric):
     assert escape.relative_error is not None
     assert abs(escape.relative_error) < 0.02
     assert escape.linearised == pytest.approx(trajectory.escape_time, rel=0.1)
+
+
+def test_a_plateau_without_a_fixed_point_lingers_at_the_slowest_symmetric_state():
+    """That of the fixed point which a slower inner loop still has, before a fold takes it away."""
+    experiment = Experiment.load("meta-specialization")
+    (found,) = lingering(integrate(experiment))
+    point = found.point
+    assert found.fixed_point is None
+    assert "no fixed point" in found.sentence
+    symmetric = experiment.layout.pack(point.Q[::-1, ::-1], point.R[::-1, ::-1], point.w)
+    np.testing.assert_allclose(symmetric, point.y, atol=1e-12)
+    np.testing.assert_allclose(point.R, point.R[0, 0], atol=1e-12)
+    assert point.residual == pytest.approx(0.067, abs=0.001)
+    assert found.escape is not None
+    assert found.escape.linearised_error == pytest.approx(0, abs=0.05)
+    slower = experiment.replace(**{"rule.inner_rate": 1.4})
+    fixed = fixed_point_near(slower, point.Q, point.R, point.w)
+    assert np.abs(fixed.y - point.y).max() < 0.25
+    branch = continue_branch(fixed, "rule.inner_rate", 1.4, 2.0)
+    assert [s.kind for s in branch.special_points][-1] == "fold"
+
+
+def test_a_plateau_of_units_that_differ_is_not_that_of_units_that_coincide():
+    """Four units at a finite rate: Q_kk > Q_kl, where Newton's method runs to Q_kk = Q_kl."""
+    (found,) = lingering(integrate(Experiment.load("over-parameterised")))
+    point, escape = found.fixed_point, found.escape
+    assert point is not None
+    assert escape is not None
+    Q = point.Q
+    assert Q[0, 0] == pytest.approx(0.82477, abs=1e-5)
+    assert Q[0, 1] == pytest.approx(0.65890, abs=1e-4)
+    assert point.unstable == 4
+    assert escape.linearised_error == pytest.approx(0, abs=0.02)
 
 
 def test_no_escape_without_asymmetry_or_from_a_stable_point(saad_solla, symmetric):
