@@ -12,11 +12,15 @@ from solvers.errors import ExperimentError
 
 FORM = "write key=start:stop:count, key=start:stop:count:log or key=a,b,c"
 MOST_POINTS = 10_000_000
+MOST_LISTED = 12
+"""A range of at most so many whole numbers is drawn as a list of them."""
 
 
 @dataclass(frozen=True)
 class Axis:
     """One key of the experiment and the values it takes, ``scale`` "linear", "log" or "list".
+
+    ``stepped``: values between the given ones make no sense.
 
     >>> Axis.parse("rule.inner_rate=1:100:3:log").values
     (1.0, 10.0, 100.0)
@@ -27,6 +31,7 @@ class Axis:
     key: str
     values: tuple[float, ...]
     scale: str
+    stepped: bool = False
 
     @classmethod
     def parse(cls, text: str) -> Axis:
@@ -49,12 +54,13 @@ class Axis:
     def whole(self) -> Axis:
         """The same axis for a key that takes whole numbers only: rounded, each value once."""
         values = dict.fromkeys(v if math.isinf(v) else round(v) for v in self.values)
-        return Axis(self.key, tuple(values), "list")
+        scale = self.scale if len(values) > MOST_LISTED else "list"
+        return Axis(self.key, tuple(values), scale, stepped=True)
 
     @property
     def continuous(self) -> bool:
         """Whether values between the given ones make sense too."""
-        return self.scale != "list" and len(self.values) > 1
+        return self.scale != "list" and not self.stepped and len(self.values) > 1
 
     def between(self, fraction: float) -> float:
         """The value at ``fraction`` ∈ [0, 1] of the way from the first to the last."""

@@ -40,6 +40,8 @@ def test_whole_numbers():
     assert Axis.parse("rule.support=1:100:4:log").whole().values == (1, 5, 22, 100)
     assert Axis.parse("model.hidden=1:3:5").whole().values == (1, 2, 3)
     assert Axis.parse("rule.support=[1,inf]").whole().values == (1, math.inf)
+    many = Axis.parse("rule.support=1:100:30:log").whole()
+    assert (many.scale, many.continuous, len(many.values)) == ("log", False, 24)
 
 
 @pytest.mark.parametrize(
