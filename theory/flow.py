@@ -194,11 +194,14 @@ def _representation_gradient(
     program, block = derivation.program, derivation.block
     if adjoint is None:
         return program.define("gradient", ((*block, k, a), sympy.Integer(0)))
+    lead = (t, *block)
     if moved is None or moved.map is None:
+        shared = moved is None or moved.covariance == derivation.covariance
+        over = block if shared else lead
         return program.define(
-            "gradient", ((*block, k, a), adjoint[(*block, k, a)] + adjoint[(*block, a, k)])
+            "gradient", ((*block, k, a), adjoint[(*over, k, a)] + adjoint[(*over, a, k)])
         )
-    lead, G = (t, *block), moved.map
+    G = moved.map
     twice = program.define(
         "adapted_gradient", ((*lead, k, a), adjoint[(*lead, k, a)] + adjoint[(*lead, a, k)])
     )

@@ -12,6 +12,7 @@ import scipy
 from numpy.typing import ArrayLike, NDArray
 
 from solvers.results import Status
+from solvers.states import DIVERGENCE
 from solvers.trajectories.dormand_prince import follow
 from theory.errors import DomainError
 
@@ -135,6 +136,9 @@ def _march(
             return Status.not_converged, trouble
         if not np.isfinite(solver.y).all():
             return Status.diverged, None
+        if solver.t <= nodes[-1]:  # as it is where the state runs to infinity in a finite time
+            away = np.abs(solver.y).max() > DIVERGENCE
+            return Status.diverged if away else Status.not_converged, "its steps have vanished"
         pieces.append(solver.dense_output())
         nodes.append(float(solver.t))
         if not bounded(solver.y):
@@ -261,7 +265,7 @@ def explain(status: Status, reached: float, time: float) -> str:
     if status is Status.interrupted:
         return f"Interrupted at time {reached:.6g} of {time:.6g}; what was computed is kept."
     return (
-        f"The flow diverged: an entry of Q passed 1e6, or was not finite, at time {reached:.6g}. "
+        f"The flow diverged: an entry of Q passed 1e6, or the state ran off, at time {reached:.6g}. "
         "Lower rule.outer_rate (or the inner rates), or shorten integrate.time."
     )
 

@@ -137,6 +137,17 @@ def test_a_step_at_rate_zero_is_none(order):
         assert_allclose(two.compiled.rhs(y, two.parameters), expected, atol=1e-13)
 
 
+@pytest.mark.parametrize("order", ["first", "exact"])
+@pytest.mark.parametrize("inner", [{"name": "anil"}, {"name": "maml", "support_ratio": 2.0}])
+def test_no_inner_step_is_average_risk(inner, order):
+    rates = {"outer_rate": 1.0, "head_rate": 0.7, "query": 2}
+    given = inner | rates | {"inner_rate": 0.4, "inner_steps": 0, "order": order}
+    none, plain = (BASE.replace(rule=rule) for rule in (given, rates | {"name": "average-risk"}))
+    y = plain.initial_state()
+    expected = plain.compiled.rhs(y, plain.parameters)
+    assert_allclose(none.compiled.rhs(y, none.parameters), expected, atol=1e-13)
+
+
 def test_the_noise_of_a_rate_of_another_name_is_refused():
     rule = TwoRates(one=0.4, two=0.1, outer_rate=1.0, support=3)
     with pytest.raises(ExperimentError, match="several inner steps"):

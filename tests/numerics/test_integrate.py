@@ -304,6 +304,14 @@ def test_a_start_without_a_flow_is_not_converged(method):
     assert path.at([0.0]).tolist() == [[1.0]]
 
 
+@pytest.mark.parametrize("method", list(paths.METHODS))
+def test_a_state_that_runs_to_infinity_has_diverged(method):
+    """y' = y³, y = (1 − 2α)^(−1/2)."""
+    path = paths.solve(lambda y: y**3, lambda y: 3 * y[None] ** 2, np.ones(1), 2.0, always, method)
+    assert path.status in (Status.diverged, Status.not_converged)
+    assert path.end == pytest.approx(0.5, rel=1e-6)
+
+
 @pytest.mark.parametrize("discrete", [False, True])
 def test_an_interruption_keeps_what_was_computed(discrete):
     calls = []
