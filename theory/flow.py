@@ -113,20 +113,19 @@ def _check(rule: Rule) -> None:
 def check_units(rule: Rule, activation: Activation) -> None:
     """Refuse units for which the flow of a rule does not exist.
 
-    At a support of finite ratio the total derivative acts on single support examples, through
-    g'', whose square has no average where g has a kink.
+    The total derivative through steps on J needs g'' on single examples, whose square has no
+    average where g has a kink, or second derivatives of averages, infinite where fields coincide.
     """
     if rule.linear_only and activation != linear:
         raise NoTheoryError(
             f"rule {rule.name!r} has a theory for linear networks alone: "
             "set model.activation = linear"
         )
-    finite = _finite(getattr(rule, "support_ratio", None))
-    if finite and getattr(rule, "order", "first") == "exact" and has_kinks(activation):
+    moves = getattr(rule, "support_ratio", None) is not None
+    if moves and getattr(rule, "order", "first") == "exact" and has_kinks(activation):
         raise NoTheoryError(
-            "the exact order at finite rule.support_ratio needs the second derivative of g on "
-            f"single examples, which {activation.name} does not have: set rule.order = first or "
-            "rule.support_ratio = inf"
+            "the exact order of inner steps on J needs the second derivative of g, which "
+            f"{activation.name} does not have: set rule.order = first or rule.support"
         )
 
 

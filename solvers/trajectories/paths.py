@@ -12,7 +12,6 @@ import scipy
 from numpy.typing import ArrayLike, NDArray
 
 from solvers.results import Status
-from solvers.states import DIVERGENCE
 from solvers.trajectories.dormand_prince import follow
 from theory.errors import DomainError
 
@@ -32,6 +31,8 @@ At the limit of stability, twice that, the error of what has decayed stays at th
 the interpolant between the steps is worse still. The tolerance of the steps is a tenth of rtol.
 """
 MOST_STEPS = 200_000
+RUNNING_OFF = 1e6
+"""A state that would grow e-fold in so small a part of the time so far runs to infinity."""
 MOST_COMPILED = 20_000
 """A flow that takes compiled loops more steps than this is stiff, and better left to LSODA."""
 MOST_NUMBERS = 20_000_000
@@ -105,6 +106,9 @@ def solve(
                     rhs, 0.0, start, time, rtol=rtol, atol=atol, **extra
                 )
                 status, trouble = _march(solver, method, jac, bounded, nodes, pieces)
+                stuck = status is Status.not_converged and not rhs.cause
+                if stuck and _runs_off(solver.t, solver.y, rhs(solver.t, solver.y)):
+                    status = Status.diverged
         except KeyboardInterrupt:
             status = Status.interrupted
     if rhs.cause and status is not Status.interrupted:
@@ -132,18 +136,22 @@ def _march(
         if method in EXPLICIT and len(pieces) % 20 == 0:
             solver.max_step = _longest_step(method, jacobian(solver.t, solver.y))
         trouble = _step(solver)
+        if not trouble and solver.t <= nodes[-1]:
+            trouble = "its steps have vanished"
         if trouble or len(pieces) == MOST_STEPS:
             return Status.not_converged, trouble
         if not np.isfinite(solver.y).all():
             return Status.diverged, None
-        if solver.t <= nodes[-1]:  # as it is where the state runs to infinity in a finite time
-            away = np.abs(solver.y).max() > DIVERGENCE
-            return Status.diverged if away else Status.not_converged, "its steps have vanished"
         pieces.append(solver.dense_output())
         nodes.append(float(solver.t))
         if not bounded(solver.y):
             return Status.diverged, None
     return Status.success, None
+
+
+def _runs_off(time: float, y: Array, rate: Array) -> bool:
+    """Whether the state runs to infinity in a finite time: it grows e-fold in no time."""
+    return bool(time * (y @ rate) > RUNNING_OFF * (y @ y))
 
 
 def _longest_step(method: str, jacobian: Array) -> float:
@@ -265,8 +273,9 @@ def explain(status: Status, reached: float, time: float) -> str:
     if status is Status.interrupted:
         return f"Interrupted at time {reached:.6g} of {time:.6g}; what was computed is kept."
     return (
-        f"The flow diverged: an entry of Q passed 1e6, or the state ran off, at time {reached:.6g}. "
-        "Lower rule.outer_rate (or the inner rates), or shorten integrate.time."
+        "The flow diverged: an entry of Q passed 1e6, or the state ran off, "
+        f"at time {reached:.6g}. Lower rule.outer_rate (or the inner rates), or shorten "
+        "integrate.time."
     )
 
 
