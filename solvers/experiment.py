@@ -24,8 +24,8 @@ from theory.tasks import TaskDistribution
 if TYPE_CHECKING:
     from theory.activations import Activation
     from theory.codegen import CompiledFlow
-    from theory.flow import Structure
     from theory.printing import PrintedFlow
+    from theory.statement import Structure
 
 Array = NDArray[np.float64]
 
@@ -191,7 +191,7 @@ class Experiment:
     def structure(self) -> Structure:
         """What changes the equations beside the rule: input blocks, given heads, linear units."""
         from theory.activations import linear
-        from theory.flow import Structure
+        from theory.statement import Structure
 
         heads = self.tasks.heads is not None
         return Structure(bool(self.layout.blocks), heads, self.activation == linear)
@@ -204,8 +204,9 @@ class Experiment:
             ExperimentError: there is no theory for this combination.
         """
         from theory.errors import NoTheoryError
-        from theory.flow import check_units, derive
+        from theory.flow import derive
         from theory.printing import PrintedFlow
+        from theory.statement import check_units
 
         try:
             check_units(self.rule, self.activation)

@@ -20,7 +20,7 @@ NOISE_TOLERANCE = 1e-4
 
 def on_rule(rule: Rule) -> list[str]:
     """What is approximate or reconstructed in the flow of a rule."""
-    from theory.flow import notes
+    from theory.statement import notes
 
     return [f"{note[0].upper()}{note[1:].rstrip('.')}." for note in notes(rule)]
 

@@ -15,14 +15,13 @@ from numpy.typing import NDArray
 
 from theory.activations import Activation, linear
 from theory.finite import finite_support
-from theory.flow import Structure, check_units, symbolic
-from theory.gaussian.kinks import has_kinks
 from theory.generation import machine
 from theory.generation.bound import Bound, bind, places
 from theory.generation.native import UnsupportedError, literals
 from theory.generation.sources import cache_folder, load, source_of
 from theory.overlaps import Layout, field_covariance
-from theory.rules.base import Rule
+from theory.rules.base import Rule, named
+from theory.statement import Structure, check_units
 
 Array = NDArray[np.float64]
 Parameters = Mapping[str, Any]
@@ -329,7 +328,7 @@ class CompiledFlow:
         """∂(rhs)_i/∂y_j, shape (size, size)."""
         if self.tier == "numba":
             return self._compiled("jacobian", y, parameters)
-        if has_kinks(self.activation):
+        if self.activation.has_kinks:
             return self._by_differences(y, parameters)
         more = self._finite_noise_along(y, parameters) if self._finite else {}
         dQ, dR, dw = self._call("jacobian", y, parameters, **more)
@@ -389,4 +388,4 @@ def compile_flow(
     """
     check_units(rule, activation)
     structure = Structure(layout.blocks is not None, heads, linear=activation == linear)
-    return _shared(symbolic(rule), structure, activation, layout, backend)
+    return _shared(named(rule), structure, activation, layout, backend)

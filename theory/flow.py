@@ -14,31 +14,18 @@ from dataclasses import dataclass, fields, replace
 import sympy
 from sympy import Expr, IndexedBase, Symbol
 
-from theory.activations import Activation, linear
 from theory.derivation import finite_head
 from theory.derivation.differentiation import pull_back
 from theory.derivation.indexed import Definition, Piece, Program, index, indices
 from theory.derivation.noise import pushed_noise, query_noise
 from theory.derivation.symbolic_network import Derivation, SymbolicNetwork
 from theory.errors import NoTheoryError
-from theory.gaussian.kinks import has_kinks
-from theory.rules.base import Rule
+from theory.rules.base import Rule, named
+from theory.statement import PLAIN, Structure, is_finite
 
 k, l, a, c, d, b, t, x, z, m, n = indices("k l a c d b t x z m n")
 OUTER = {name: Symbol(name, nonnegative=True) for name in
          ("outer_rate", "head_rate", "weight_decay", "query", "tasks_per_step")}  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Structure:
-    """What changes the equations themselves, beside the rule: each combination is one flow."""
-
-    blocks: bool = False
-    """Structured inputs: order parameters carry a leading block index."""
-    heads: bool = False
-    """Tasks come from a finite set of heads, not from a Gaussian."""
-    linear: bool = False
-    """Units are linear, so that the moments of a finite support close by Wick's theorem."""
 
 
 @dataclass(frozen=True)
@@ -72,64 +59,22 @@ class Flow:
 
 def symbolic(rule: Rule) -> Rule:
     """The same rule with its rates as symbols; what selects an equation keeps its value."""
-    rates = {}
-    for entry in fields(rule):
-        value = getattr(rule, entry.name)
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        if number and not entry.metadata.get("unrolled") and value != float("inf"):
-            rates[entry.name] = Symbol(entry.name, nonnegative=True)
-    return replace(rule, **rates)
-
-
-def notes(rule: Rule) -> tuple[str, ...]:
-    """What is approximate, or our own reconstruction, in the flow of a rule: a sentence each."""
-    found = []
-    if rule.adapts and rule.regime == "streaming":
-        found.append("the flow of this rule was reconstructed for this package, "
-                     "no published equations of the nonlinear network being available")  # fmt: skip
-    if getattr(rule, "noise", "") == "gaussian-closure" and _finite(getattr(rule, "support", None)):
-        found.append("the noise at finite support is closed by a Gaussian (gaussian-closure), "
-                     "which is wrong by 5 to 65 % of the noise at P ≤ 10")  # fmt: skip
-    if hasattr(rule, "support_ratio") and _finite(getattr(rule, "support", None)):
-        found.append("with O(1) support examples maml moves query fields by O(1/√N): "
-                     "the flow is that of anil at leading order")  # fmt: skip
-    return tuple(found)
-
-
-def _finite(support: float | None) -> bool:
-    return support is not None and support != float("inf")
+    stated = named(rule)
+    rates = [f.name for f in fields(rule) if getattr(stated, f.name) == f.name]
+    return replace(rule, **{name: Symbol(name, nonnegative=True) for name in rates})
 
 
 def _check(rule: Rule) -> None:
     """Refuse combinations of rule and regime that have no theory."""
     ratio = getattr(rule, "support_ratio", None)
-    if rule.regime == "population" and _finite(ratio):
+    if rule.regime == "population" and is_finite(ratio):
         raise NoTheoryError(
             "an inner loop on an extensive support of finite ratio has no population map: "
             "set rule.support_ratio = inf, or rule.regime = streaming or gradient-flow"
         )
 
 
-def check_units(rule: Rule, activation: Activation) -> None:
-    """Refuse units for which the flow of a rule does not exist.
-
-    The total derivative through steps on J needs g'' on single examples, whose square has no
-    average where g has a kink, or second derivatives of averages, infinite where fields coincide.
-    """
-    if rule.linear_only and activation != linear:
-        raise NoTheoryError(
-            f"rule {rule.name!r} has a theory for linear networks alone: "
-            "set model.activation = linear"
-        )
-    moves = getattr(rule, "support_ratio", None) is not None
-    if moves and getattr(rule, "order", "first") == "exact" and has_kinks(activation):
-        raise NoTheoryError(
-            "the exact order of inner steps on J needs the second derivative of g, which "
-            f"{activation.name} does not have: set rule.order = first or rule.support"
-        )
-
-
-def derive(rule: Rule, structure: Structure = Structure()) -> Flow:
+def derive(rule: Rule, structure: Structure = PLAIN) -> Flow:
     """Derive the flow of a rule.
 
     Raises NoTheoryError, with the reason, where the combination has no closed theory yet.

@@ -19,13 +19,14 @@ from sympy import Expr, Symbol
 
 from theory.activations import Activation, erf
 from theory.ansatz import ANSAETZE, Reduction, reduce
-from theory.flow import Structure, derive
+from theory.flow import derive
 from theory.generation import machine
 from theory.generation.bound import bind
 from theory.generation.formulas import FormulaPrinter
 from theory.generation.native import UnsupportedError
 from theory.generation.sources import cache_folder, load, page_of
 from theory.rules.base import Rule
+from theory.statement import Structure
 
 Array = NDArray[np.float64]
 PRELUDE = "from math import asin as arcsin, atan2 as arctan2, exp, pi, sqrt\n"

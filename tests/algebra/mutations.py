@@ -42,7 +42,7 @@ MUTATIONS = (
     ("theory/gaussian/integrands.py", "(1 + sympy.sign(u)) / 2", "(1 + sympy.sign(u))", OTHERS),
     ("theory/averages.py", "Rational(1, 2) if i == j", "S.One if i == j", FORMS),
     ("theory/averages.py", "orders[p] + 1", "orders[p] + 2", FORMS),
-    ("theory/activations.py", "sympy.erf(X / sympy.sqrt(2))", "sympy.erf(X)", FORMS),
+    ("theory/activations.py", "sympy.erf(x / sympy.sqrt(2))", "sympy.erf(x)", FORMS),
     ("theory/gaussian/sign_moments.py", "cross + rho * mixed", "cross - rho * mixed", SIGNS),
     ("theory/gaussian/sign_moments.py", "(t * M[0, j]) ** 2", "t * M[0, j] ** 2", SIGNS),
     ("theory/gaussian/plackett.py", "other * one * one", "other * one", SIGNS),

@@ -148,6 +148,19 @@ def test_parity():
     assert polynomial([1, 0, 3]).even
 
 
+@pytest.mark.parametrize("name", activations.ACTIVATIONS)
+def test_the_traits_of_a_shipped_activation_are_those_of_its_formula(name):
+    shipped = activations.ACTIVATIONS[name]
+    assert shipped.traits == Activation(name, shipped.formula).traits
+
+
+def test_a_formula_is_an_expression_or_a_function():
+    by_function = Activation("tanh", lambda x: sympy.tanh(x))
+    assert by_function.expression == Activation("tanh", sympy.tanh(sympy.Symbol("t"))).expression
+    assert by_function.traits == (-1, False)
+    assert Activation("bent", lambda x: abs(x) + x).traits == (0, True)
+
+
 def test_an_activation_by_its_values_alone():
     own = Activation("own", functions=(np.tanh, lambda x: 1 / np.cosh(x) ** 2))
     tanh = Activation("tanh", sympy.tanh(sympy.Symbol("t")))

@@ -10,7 +10,7 @@ import sympy
 from scipy import special
 from sympy import Matrix, asin, pi, sqrt
 
-from theory import activations, averages
+from theory import averages, symbols
 from theory.activations import erf
 from theory.averages import Average, closed_form, evaluate, gaussian_average, numeric
 from theory.errors import DomainError, NoClosedFormError
@@ -71,7 +71,7 @@ def factor_model(signature, load, own):
 
 @pytest.mark.parametrize("order", [0, 1, 2, 3])
 def test_smoothing_one_field_is_what_its_integral_says(order):
-    function = sympy.lambdify("x", erf.derivative(order).subs(activations.X, "x"), "mpmath")
+    function = sympy.lambdify("x", erf.derivative(order).subs(symbols.X, "x"), "mpmath")
     for mean, deviation in ((0.3, 0.8), (-1.2, 2.0)):
         integral = mpmath.quad(
             lambda z, m=mean, d=deviation: mpmath.npdf(z) * function(m + d * z), [-12, -3, 0, 3, 12]
@@ -87,7 +87,7 @@ X = sympy.symbols("x1:5", real=True)
 def published():
     """(derived, published): Saad & Solla (1995), Goldt et al. (2019)."""
     (q, r, p), d, c = (C2[0, 0], C2[0, 1], C2[1, 1]), C3, C4
-    g = [erf.derivative(0).subs(activations.X, x) for x in X]
+    g = [erf.derivative(0).subs(symbols.X, x) for x in X]
     i3 = gaussian_average(sympy.diff(g[0], X[0]) * X[1] * g[2], X[:3], d)
     v = [1 + c[i, i] for i in range(4)]
     lambda4 = v[0] * v[1] - c[0, 1] ** 2

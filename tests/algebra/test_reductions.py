@@ -15,12 +15,13 @@ from theory.activations import erf
 from theory.ansatz import SITE_SYMMETRIC, SPECIALISED, SYMMETRIC, Ansatz, K, M, preserves, reduce
 from theory.codegen import compile_flow
 from theory.errors import NoClosedFormError
-from theory.flow import Structure, derive
+from theory.flow import derive
 from theory.overlaps import Layout
 from theory.parameters import parameters
 from theory.plateaus import growth_rate_of_alignment, symmetric_plateau
 from theory.printed_reduction import printed
 from theory.rules import Anil, AverageRisk, FrozenRepresentation, Sgd
+from theory.statement import Structure
 from theory.tasks import TaskDistribution
 
 RULES = {

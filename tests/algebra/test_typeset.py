@@ -9,11 +9,12 @@ from sympy import IndexedBase
 
 from theory.activations import erf, linear, polynomial, relu
 from theory.ansatz import ANSAETZE, reduce
-from theory.flow import Structure, derive
+from theory.flow import derive
 from theory.notation import symbol_of
 from theory.printed_reduction import page
 from theory.printing import PrintedFlow
 from theory.rules import Anil, AverageRisk, FrozenRepresentation, Maml, Sgd
+from theory.statement import Structure
 
 ACTIVATIONS = (erf, linear, relu, polynomial([0.1, 0.5, 0.0, -0.05]))
 ORDERS = ("first", "exact")

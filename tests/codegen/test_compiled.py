@@ -9,7 +9,7 @@ import pytest
 
 from solvers import Experiment
 from theory.flow import derive
-from theory.generation.sources import FUNCTIONS, generate
+from theory.generation.writing import FUNCTIONS, generate
 from theory.rules import Anil, Sgd
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "reference.json").read_text())

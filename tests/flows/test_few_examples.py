@@ -12,9 +12,10 @@ from solvers.simulation.network import Inputs, outer_descent
 from tests.flows.test_against_microscopic import SIMPLE, K, anil, experiment, maml
 from theory.derivation.few_examples import corrections, leading, outer_step
 from theory.errors import NoTheoryError
-from theory.flow import Structure, derive, symbolic
+from theory.flow import derive, symbolic
 from theory.rules import Anil, Maml
 from theory.rules.base import REGIMES
+from theory.statement import Structure
 
 ORDERS = ("first", "exact")
 P, V = 3, 2

@@ -6,7 +6,7 @@ from itertools import product
 import numpy as np
 import pytest
 
-import theory.flow
+import theory.statement
 from solvers import Experiment, ExperimentError
 from tests.packaging.test_readme import README
 
@@ -93,7 +93,7 @@ def found(rule, regime, activation, structure):
         flow = experiment(rule, regime, activation, structure).flow
     except ExperimentError as error:
         return f"refused: {error}"
-    sentences = " ".join(theory.flow.notes(flow.rule))
+    sentences = " ".join(theory.statement.notes(flow.rule))
     parts = []
     if "that of anil at leading order" in sentences:
         parts.append("as anil")

@@ -12,7 +12,6 @@ from sympy import Expr, Indexed, Symbol
 from theory.activations import Activation
 from theory.averages import Average, NoClosedFormError, closed_form
 from theory.derivation.indexed import Definition, Piece, Program
-from theory.gaussian.kinks import has_kinks
 from theory.symbols import X
 
 FOUR_POINT = ((1,), (1,), (0,), (0,))
@@ -30,7 +29,7 @@ def _form(
     n = len(signature)
     names = {(i, j): Symbol(f"C{i + 1}{j + 1}") for i in range(n) for j in range(i, n)}
     C = sympy.Matrix(n, n, lambda i, j: names[min(i, j), max(i, j)])
-    if n > 2 and has_kinks(activation):
+    if n > 2 and activation.has_kinks:
         return None
     try:
         return tuple(names.values()), closed_form(signature, activation, C)

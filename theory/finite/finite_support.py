@@ -25,7 +25,6 @@ from itertools import combinations
 from typing import Any
 
 import numpy as np
-import sympy
 from numpy.typing import ArrayLike, NDArray
 
 from theory.errors import NoClosedFormError
@@ -182,6 +181,8 @@ def _polynomial_degree(expression: Any) -> int:
     """The degree of a polynomial g, 0 for any other."""
     if expression is None or not expression.free_symbols:
         return 0
+    import sympy
+
     (x,) = expression.free_symbols
     return int(sympy.degree(expression, x)) if expression.is_polynomial(x) else 0
 

@@ -21,13 +21,6 @@ from theory.averages import closed_form
 Signature = tuple[tuple[int, ...], ...]
 
 
-def has_kinks(activation: Activation) -> bool:
-    """Whether g or one of its derivatives jumps."""
-    expression = activation.expression
-    jumps = (sympy.Max, sympy.Min, sympy.Abs, sympy.Heaviside, sympy.sign, sympy.Piecewise)
-    return expression is not None and expression.has(*jumps)
-
-
 def average(
     signature: Signature, activation: Activation, *entries: ArrayLike
 ) -> NDArray[np.float64]:

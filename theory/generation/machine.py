@@ -16,6 +16,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from theory.generation.digest import engine_digest
 from theory.generation.native import (
     ARRAY,
     FLOAT,
@@ -216,8 +217,8 @@ def kernel(text: str, name: str, sizes: tuple[tuple[str, int], ...], folder: Pat
 
     Raises UnsupportedError where the source is of a flow that has no loops.
     """
-    module, work = module_of(text, dict(sizes))
-    engine = link(_cached(module, folder))
+    code, work = _cached(text, sizes, folder)
+    engine = link(code)
     address = engine.get_function_address(f"{name}_")
     pointers = [ctypes.c_void_p] * 4
     function = ctypes.PYFUNCTYPE(None, *pointers)(address)
@@ -226,22 +227,27 @@ def kernel(text: str, name: str, sizes: tuple[tuple[str, int], ...], folder: Pat
     return Kernel(function, rows, address, literals(text)["SHAPES"], work, engine)
 
 
-def _cached(module: str, folder: Path) -> bytes:
-    """Machine code of a module, read from disk where this kind of processor made it before."""
+def _cached(text: str, sizes: tuple[tuple[str, int], ...], folder: Path) -> tuple[bytes, int]:
+    """Machine code of a source for given sizes, and the length of its work space.
+
+    Read from disk where this kind of processor made it before, with the same text of this package.
+    """
     import llvmlite
     import llvmlite.binding as llvm
 
-    kind = (module, llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten(),
-            llvmlite.__version__)  # fmt: skip
+    kind = (engine_digest(), text, sizes, llvm.get_host_cpu_name(),
+            llvm.get_host_cpu_features().flatten(), llvmlite.__version__)  # fmt: skip
     path = folder / f"{hashlib.sha256(repr(kind).encode()).hexdigest()[:32]}.o"
     with contextlib.suppress(OSError):
-        digest, code = (data := path.read_bytes())[:32], data[32:]
-        if hashlib.sha256(code).digest() == digest:
-            return code
+        digest, kept = (data := path.read_bytes())[:32], data[32:]
+        if hashlib.sha256(kept).digest() == digest:
+            return kept[8:], int.from_bytes(kept[:8])
+    module, work = module_of(text, dict(sizes))
     code = object_code(module)
+    made = work.to_bytes(8) + code
     with contextlib.suppress(OSError):
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile("wb", dir=folder, delete=False) as file:
-            file.write(hashlib.sha256(code).digest() + code)
+            file.write(hashlib.sha256(made).digest() + made)
         os.replace(file.name, path)
-    return code
+    return code, work

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, ClassVar, Protocol, Self
 
 REGIMES = ("streaming", "gradient-flow", "population")
@@ -105,6 +105,20 @@ class Rule:
     def head_step(self, network: Any, adapted: Any, task: Any) -> Any:
         """The direction in which the outer loop moves the head; the outer gradient by default."""
         return None
+
+
+def named(rule: Rule) -> Any:
+    """The rule with the name of each rate for its value; what selects an equation keeps its value.
+
+    So much of a rule decides its equations: those that differ in their rates are one.
+    """
+    rates = {}
+    for entry in fields(rule):
+        value = getattr(rule, entry.name)
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if number and not entry.metadata.get("unrolled") and value != float("inf"):
+            rates[entry.name] = entry.name
+    return replace(rule, **rates)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,122 @@
+"""From a flow to the source of its functions: numpy text, and loops for the compiled tier."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import textwrap
+from collections.abc import Mapping
+
+from sympy import IndexedBase, Integer
+
+from theory.activations import Activation
+from theory.derivation.closed import close
+from theory.derivation.differentiation import push_forward
+from theory.derivation.indexed import Program, index
+from theory.flow import Flow
+from theory.generation.loops import loop_source
+from theory.generation.lowering import NumpyWriter
+from theory.generation.native import UnsupportedError
+from theory.generation.rewriting import hoisted, with_names
+from theory.generation.sparse import DensePatternError, derivative_blocks
+
+PRELUDE = """from numpy import arcsin, arctan2, einsum, pi, sqrt, tensordot, vdot, vecdot, zeros
+from numpy.linalg import pinv
+"""
+
+
+RATES = ("dQ", "dR", "dw")
+LAYOUT = ("rows", "columns", "pair_of", "units", "teachers", "fields")
+"""Index arrays that every generated function is given: the pairs l ≤ k and the diagonals."""
+
+
+def _function(
+    name: str,
+    program: Program,
+    outputs: tuple[str, ...],
+    scalars: tuple[str, ...],
+) -> tuple[str, tuple[str, ...]]:
+    """Source of a function that returns the outputs, and the names of its arguments."""
+    needed = program.needed(outputs)
+    body = NumpyWriter(needed).write()
+    used = set(re.findall(r"\b[A-Za-z_]\w*", "\n".join(body)))
+    arguments = (*needed.inputs, *(s for s in scalars if s in used), *LAYOUT)
+    signature = textwrap.fill(
+        f"def {name}({', '.join(arguments)}):", 96, subsequent_indent="        "
+    )
+    lines = [signature, *_sizes(needed, used), *body, f"return {', '.join(outputs)}"]
+    return "\n    ".join(lines) + "\n", arguments
+
+
+def _sizes(program: Program, used: set[str]) -> list[str]:
+    """Lines that read the ranges in use off the shapes of the inputs."""
+    lines: list[str] = ["K, M = R.shape[-2:]", "N = K + M", "pairs = len(rows)"]
+    for letter in ("L", "H", "tasks", "Y"):
+        found = [(n, r.index(letter)) for n, r in program.inputs.items() if letter in r]
+        if letter in used and found:
+            lines.append(f"{letter} = {found[0][0]}.shape[{found[0][1]}]")
+    return [line for line in lines if set(re.findall(r"\w+", line.split("=")[0])) & used]
+
+
+FUNCTIONS = {"flow": RATES, "error": ("error",), "jacobian": RATES, "error_gradient": ("error",)}
+"""The generated functions, and the outputs or the tangents of outputs that they return."""
+TANGENTS = ("jacobian", "error_gradient")
+
+
+def generate(flow: Flow, activation: Activation, name: str, backend: str = "numpy") -> str:
+    """Readable source of one function: flow, error, jacobian or error_gradient.
+
+    The source does not depend on K and M: parameters and sizes are arguments. Where the compiled
+    backend "numba" lacks a routine that the flow needs, the source says so.
+    """
+    outputs = FUNCTIONS[name]
+    program = close(flow.program.needed(outputs), activation)
+    if name in TANGENTS and backend == "numba" and not activation.has_kinks:
+        with contextlib.suppress(DensePatternError):
+            return _loops(flow, activation, name, *_in_blocks(program, outputs))
+    if name in TANGENTS:
+        lead = "yb" if flow.structure.blocks else "y"
+        letters = {"Q": lead + "kl", "R": lead + "km", "w": "yk", "S_finite": "ykl"}
+        tangents = {
+            n: program.input(f"{n}_dot", at) for n, at in letters.items() if n in program.inputs
+        }
+        derivative = push_forward(program, tangents, index("y"))
+        outputs = tuple(_tangent(program, derivative, output) for output in outputs)
+    if backend == "numba":
+        return _loops(flow, activation, name, program, outputs)
+    source, arguments = _function(name, program, outputs, flow.scalars)
+    header = f"{_title(flow, activation)}{PRELUDE}"
+    listed = textwrap.fill(f"ARGUMENTS = {arguments!r}", 96, subsequent_indent="             ")
+    return "\n\n".join([header, listed + "\n", source])
+
+
+def _title(flow: Flow, activation: Activation) -> str:
+    return f"# {flow.title}, activation {activation.name}\n"
+
+
+def _loops(
+    flow: Flow, activation: Activation, name: str, program: Program, outputs: tuple[str, ...]
+) -> str:
+    """Source of the loops that the compiled backend takes, or why there are none."""
+    header = _title(flow, activation)
+    try:
+        if activation.has_kinks:
+            raise UnsupportedError(f"averages of {activation.name} are not lowered to loops")
+        return f"{header}\n\n{loop_source(name, program, outputs, flow.scalars)}\n"
+    except UnsupportedError as reason:
+        return f"{header}\n\nUNSUPPORTED = {str(reason)!r}\n"
+
+
+def _in_blocks(program: Program, outputs: tuple[str, ...]) -> tuple[Program, tuple[str, ...]]:
+    """The program with the derivatives of its outputs by Q, R and w, and their names."""
+    named = with_names(hoisted(program))
+    return named, derivative_blocks(named, outputs)
+
+
+def _tangent(program: Program, derivative: Mapping[str, IndexedBase], output: str) -> str:
+    """Name of an output's tangent; zero where the output does not depend on the state."""
+    if output in derivative:
+        return str(derivative[output].label)
+    definition = program[output]
+    at = (index("y"), *definition.pieces[0].at)
+    return str(program.define(f"{output}_dot", (at, Integer(0)), paired=definition.paired).label)
