@@ -127,7 +127,8 @@ def _tilt(program: Program, definition: Definition, activation: Activation) -> N
     by_k = program.define("tilt_k", (at_c, ((1 + vl) * kc - o * lc) / det), paired=True)
     by_l = program.define("tilt_l", (at_c, ((1 + vk) * lc - o * kc) / det), paired=True)
     V = program.define("V_tilted", (at_c, vc - by_k[at_c] * kc - by_l[at_c] * lc), paired=True)
-    C = program.define("C_tilted", (piece.at, cd - by_k[at_c] * kd - by_l[at_c] * ld), paired=True)
+    tilted = cd - by_k[at_c] * kd - by_l[at_c] * ld
+    C = program.define("C_tilted", (piece.at, tilted), paired=True, symmetric=True)
     J2 = Average(((1,), (1,)))(vk, o, vl)
     I2 = Average(((0,), (0,)))(V[at_c], C[piece.at], V[at_d])
     weight = program.define("J2_pair", (pair, expand(J2, activation)), paired=True)

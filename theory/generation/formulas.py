@@ -6,6 +6,8 @@ import sympy
 from sympy import Expr
 from sympy.printing.numpy import NumPyPrinter
 
+from theory.generation.native import UnsupportedError
+
 
 class FormulaPrinter(NumPyPrinter):
     """numpy expressions in float arithmetic; half-integer powers by square roots."""
@@ -53,3 +55,33 @@ class FormulaPrinter(NumPyPrinter):
         return repr(float(expr)) if not expr.is_Integer else str(int(expr))
 
     _print_Rational = _print_Half = _print_Number
+
+
+class LoopPrinter(FormulaPrinter):
+    """Scalar expressions of the loops; in those over matrices, roots without a division."""
+
+    in_matrix = False
+
+    def _print_Pow(self, expr: Expr, rational: bool = False) -> str:
+        if self.in_matrix and expr.exp == -sympy.S.Half:
+            return f"rsqrt({self._print(expr.base)})"
+        return super()._print_Pow(expr, rational=rational)
+
+    def _print_Mul(self, expr: Expr) -> str:
+        """Without fractions where roots have a name of their own."""
+        roots = [f for f in expr.args if f.is_Pow and f.exp == -sympy.S.Half]
+        if not self.in_matrix or not roots:
+            return super()._print_Mul(expr)
+        rest = sympy.Mul(*(f for f in expr.args if f not in roots))
+        shown = [f"({self._print(rest)})" if rest.is_Add else self._print(rest)]
+        return "*".join([*(shown if rest != 1 else ()), *map(self._print, roots)])
+
+    def _print_Function(self, expr: Expr) -> str:
+        large = type(expr).__name__ == "SignMoment" and len(expr.args) > 6
+        if hasattr(type(expr), "signature") or large:
+            raise UnsupportedError(f"{type(expr).__name__} is evaluated by a numeric routine")
+        return super()._print_Function(expr)
+
+    def _print_KroneckerDelta(self, expr: Expr) -> str:
+        first, second = expr.args
+        return f"(1.0 if {first} == {second} else 0.0)"

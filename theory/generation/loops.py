@@ -10,35 +10,30 @@ from __future__ import annotations
 
 import re
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import sympy
 from sympy import Expr, Indexed, Symbol
 
-from theory.derivation.indexed import Definition, Piece, Program, range_of
-from theory.generation.formulas import FormulaPrinter
+from theory.derivation.indexed import Definition, Program, index, range_of
+from theory.generation.formulas import LoopPrinter
 from theory.generation.native import UnsupportedError
-from theory.generation.rewriting import binary, hoisted, lead_of, pair_axis, scheduled
+from theory.generation.nests import Nest, Statement, parted
+from theory.generation.nests import scheduled as in_order
+from theory.generation.rewriting import (
+    binary,
+    hoisted,
+    pair_axis,
+    row_of,
+    scheduled,
+    symmetric_tensors,
+)
 
 SIZE_NAMES = {"K": "K", "M": "M", "N": "N", "H": "H", "tasks": "tasks", "L": "L", "Y": "Y",
               "one": "1"}  # fmt: skip
 
 
 STATE = ("Q", "R", "w")
-
-
-class _Printer(FormulaPrinter):
-    """Scalar expressions of the loops."""
-
-    def _print_Function(self, expr: Expr) -> str:
-        large = type(expr).__name__ == "SignMoment" and len(expr.args) > 6
-        if hasattr(type(expr), "signature") or large:
-            raise UnsupportedError(f"{type(expr).__name__} is evaluated by a numeric routine")
-        return super()._print_Function(expr)
-
-    def _print_KroneckerDelta(self, expr: Expr) -> str:
-        first, second = expr.args
-        return f"(1.0 if {first} == {second} else 0.0)"
 
 
 class LoopWriter:
@@ -48,19 +43,22 @@ class LoopWriter:
         self.program = hoisted(binary(program))
         self.outputs = outputs
         self.lines: list[str] = []
-        self.printer = _Printer()
+        self.printer = LoopPrinter()
         self.sizes: list[tuple[str, str]] = []
         self.scratch = self._scratch()
         self.definitions = {d.name: d for d in self.program.definitions}
         self.fresh = 0
         self.in_pair = False
+        self.entries: set[str] = set()
+        self.blocks: dict[str, tuple[Symbol, ...]] = {}
+        self.symmetric = symmetric_tensors(self.program)
 
     def _scratch(self) -> set[str]:
-        """Tensors per pair that only their own group reads: no axis for pairs, nor for tasks."""
+        """Tensors that only their own group reads: no axes for what the group runs over."""
         groups = scheduled(self.program)
         inner: set[str] = set()
         for group in groups:
-            names = {d.name for d in group if d.paired}
+            names = {d.name for d in group if row_of(d)}
             outside = {n for g in groups if g is not group for d in g for n in d.reads()}
             inner |= names - outside - set(self.outputs)
         return inner
@@ -68,22 +66,27 @@ class LoopWriter:
     def write(self) -> list[str]:
         """Lines of source."""
         for group in scheduled(self.program):
-            if group[0].paired:
-                self._pairs(group)
+            if row_of(group[0]):
+                self._rows(group)
             else:
                 self._single(group[0])
-        return [*(f"{name} = empty({size})" for name, size in self.sizes), *self.lines]
+        arrays = [(name, size) for name, size in self.sizes if name not in self.entries]
+        if any("Q_full" in line for line in self.lines):
+            arrays.insert(0, ("Q_full", "K*K"))
+            self.lines[:0] = ["for k in range(K):", "    for l in range(K):",
+                              "        Q_full[(k)*K + l] = state[pair(k, l)]"]  # fmt: skip
+        return [*(f"{name} = empty({size})" for name, size in arrays), *self.lines]
 
     # ── storage ──────────────────────────────────────────────────────────────────────────────
 
     def _stored(self, definition: Definition) -> list[str]:
         """Sizes of the axes that a tensor is stored with."""
         axes = [SIZE_NAMES[r] for r in definition.ranges]
+        if definition.name in self.scratch:
+            return axes[len(row_of(definition)) :]
         if definition.paired:
             where = pair_axis(definition)
-            axes[where : where + 2] = [] if definition.name in self.scratch else ["pairs"]
-            if definition.name in self.scratch:
-                axes = axes[where:]
+            axes[where : where + 2] = ["pairs"]
         return axes
 
     def _allocate(self, definition: Definition) -> None:
@@ -93,6 +96,11 @@ class LoopWriter:
 
     def _place(self, name: str, at: tuple[Symbol, ...]) -> str:
         """Code that reads or writes one entry."""
+        if name in self.blocks:
+            return f"{name}_row[({at[-2]})*K + {at[-1]}]"
+        whole = name == "Q" and "L" not in self.program.inputs["Q"]
+        if whole and not (self.in_pair and {str(i) for i in at} == {"k", "l"}):
+            return f"Q_full[({at[0]})*K + {at[1]}]"
         if name in STATE:
             return f"state[{self._position(name, at)}]"
         if name in self.outputs:
@@ -101,17 +109,17 @@ class LoopWriter:
             ranges = self.program.inputs[name]
             numbers = [self._number(i, r) for i, r in zip(at, ranges, strict=True)]
             return f"{name}[{self._flat(numbers, ranges)}]" if at else name
+        if name in self.entries:
+            return f"{name}_"
         definition = self.definitions[name]
         numbers = [self._number(i, r) for i, r in zip(at, definition.ranges, strict=True)]
-        if definition.paired:
+        if name in self.scratch:
+            numbers = numbers[len(row_of(definition)) :]
+        elif definition.paired:
             where = pair_axis(definition)
             first, second = numbers[where : where + 2]
-            if name in self.scratch:
-                numbers = numbers[where + 2 :]
-            else:
-                here = self.in_pair and (first, second) == ("k", "l")
-                pair = "p" if here else f"pair({first}, {second})"
-                numbers[where : where + 2] = [pair]
+            here = self.in_pair and {first, second} == {"k", "l"}
+            numbers[where : where + 2] = ["p" if here else f"pair({first}, {second})"]
         sizes = self._stored(definition)
         return f"{name}[{self._flat(numbers, sizes)}]"
 
@@ -130,7 +138,8 @@ class LoopWriter:
         numbers = [str(i) for i in at]
         block = numbers.pop(0) if blocks and name != "w" else "0"
         if name == "Q":
-            pair = "p" if self.in_pair and numbers == ["k", "l"] else f"pair({', '.join(numbers)})"
+            here = self.in_pair and {*numbers} == {"k", "l"}
+            pair = "p" if here else f"pair({', '.join(numbers)})"
             return f"{block}*pairs + {pair}" if blocks else pair
         if name == "R":
             return f"{blocks}pairs + ({block}*K + {numbers[0]})*M + {numbers[1]}"
@@ -163,8 +172,8 @@ class LoopWriter:
             raise UnsupportedError(f"{definition.name} is evaluated by {definition.external}")
         self._allocate(definition)
         self._zero(definition, "")
-        for piece in definition.pieces:
-            self._piece(definition, piece, (), "")
+        for statement in self._statements(definition, ()):
+            self._loops(statement, "")
 
     def _zero(self, definition: Definition, indent: str) -> None:
         if self._filled(definition) or definition.name in self.outputs:
@@ -180,62 +189,156 @@ class LoopWriter:
         full = tuple(range_of(i) for i in first.at) == definition.ranges
         return full and len(set(first.at)) == len(first.at)
 
-    def _pairs(self, group: list[Definition]) -> None:
-        """One loop over tasks and pairs for a run of definitions."""
+    def _rows(self, group: list[Definition]) -> None:
+        """One loop over what a run of definitions begins with."""
         for definition in group:
             self._allocate(definition)
             if definition.name not in self.scratch:
                 self._zero(definition, "")
-        lead, indent = lead_of(group[0]), ""
-        for i in lead:
-            self.lines.append(f"{indent}for {i} in range({SIZE_NAMES[range_of(i)]}):")
-            indent += "    "
-        self.lines += [
-            f"{indent}for k in range(K):",
-            f"{indent}    for l in range(k + 1):",
-            f"{indent}        p = pair(k, l)",
-        ]
-        indent += "        "
-        self.in_pair = True
-        known = (*lead, *group[0].pieces[0].at[len(lead) : len(lead) + 2])
+        known, self.in_pair = row_of(group[0]), group[0].paired
+        indent = self._open(known[:-2] if self.in_pair else known, "")
+        if self.in_pair:
+            self.lines += [
+                f"{indent}for k in range(K):",
+                f"{indent}    for l in range(k + 1):",
+                f"{indent}        p = pair(k, l)",
+            ]
+            indent += "        "
+        self._begin_blocks(group, indent)
+        statements = []
         for definition in group:
             if definition.name in self.scratch:
                 self._zero(definition, indent)
-            for number, piece in enumerate(definition.pieces):
-                self._piece(definition, piece, known, indent, first=number == 0)
+            statements += self._statements(definition, known)
+        for item in in_order(statements, self.symmetric):
+            if isinstance(item, Nest):
+                self._nest(item, indent)
+            else:
+                self._loops(item, indent)
+        self._end_blocks(indent)
         self.in_pair = False
 
-    def _piece(
-        self, definition: Definition, piece: Piece, known: tuple[Symbol, ...], indent: str,
-        first: bool = True,
-    ) -> None:  # fmt: skip
-        """Loops of one piece; ``known`` indices are already loop variables."""
-        open_ = [i for i in dict.fromkeys(piece.at) if i not in known]
-        for i in open_:
+    def _begin_blocks(self, group: list[Definition], indent: str) -> None:
+        """Derivatives by Q come in both orders of its indices, added up where the row is done."""
+        by_Q = [d for d in group if d.name in self.outputs and d.name.endswith("_by_Q")]
+        if "L" in self.program.inputs.get("Q", ()):
+            return
+        for definition in by_Q:
+            name = f"{definition.name}_row"
+            self.blocks[definition.name] = definition.pieces[0].at[:-2]
+            self.sizes.append((name, "K*K"))
+            self.lines += [f"{indent}for i in range(K*K):", f"{indent}    {name}[i] = 0.0"]
+
+    def _end_blocks(self, indent: str) -> None:
+        """Write the row's derivatives by Q, once per pair."""
+        at = (index("k2"), index("k2"))
+        for name, row in self.blocks.items():
+            place = self._out(name, (*row, *at)).replace("pair(k2, k2)", "q")
+            self.lines += [
+                f"{indent}for k2 in range(K):",
+                f"{indent}    q = pair(k2, 0)",
+                f"{indent}    for l2 in range(k2):",
+                f"{indent}        total = {name}_row[k2*K + l2] + {name}_row[l2*K + k2]",
+                f"{indent}        out[{place} + l2] = total",
+                f"{indent}    out[{place} + k2] = {name}_row[k2*K + k2]",
+            ]
+        self.blocks.clear()
+
+    def _statements(self, definition: Definition, known: tuple[Symbol, ...]) -> list[Statement]:
+        """The statements of a definition; ``known`` indices are already loop variables."""
+        found: list[Statement] = []
+        sums_up = definition.name in self.outputs and "_by_" in definition.name
+        for piece in definition.pieces:
+            opened = tuple(i for i in dict.fromkeys(piece.at) if i not in known)
+            groups: dict[tuple[Symbol, ...], list[Expr]] = {}
+            for term in piece.terms():
+                groups.setdefault(piece.summed(term), []).append(term)
+            for summed, terms in groups.items():
+                first = not found and self._filled(definition) and not sums_up
+                value = sympy.Add(*terms)
+                found.append(Statement(definition, piece.at, value, opened, summed, first))
+        return found
+
+    def _open(self, loops: Sequence[Symbol], indent: str) -> str:
+        """Begin loops; the indentation inside."""
+        for i in loops:
             self.lines.append(f"{indent}for {i} in range({SIZE_NAMES[range_of(i)]}):")
             indent += "    "
-        groups: dict[tuple[Symbol, ...], list[Expr]] = {}
-        for term in piece.terms():
-            groups.setdefault(piece.summed(term), []).append(term)
-        parts = []
-        for summed, terms in groups.items():
-            total = sympy.Add(*terms)
-            if not summed:
-                parts.append(self._value(total, indent))
-                continue
+        return indent
+
+    def _loops(self, one: Statement, indent: str) -> None:
+        """Loops of one statement alone."""
+        indent = self._open(one.opened, indent)
+        value = self._sum(one, indent) if one.summed else self._value(one.expression, indent)
+        self._assign(one, value, indent)
+
+    def _sum(self, one: Statement, indent: str) -> str:
+        """Code that sums up a statement; the variable that holds the sum."""
+        self.fresh += 1
+        name = f"sum{self.fresh}"
+        self.lines.append(f"{indent}{name} = 0.0")
+        deeper = self._open(one.summed, indent)
+        self.lines.append(f"{deeper}{name} += {self._value(one.expression, deeper)}")
+        return name
+
+    def _nest(self, nest: Nest, indent: str) -> None:
+        """Loops of several statements: single entries stay in variables, sums in vectors."""
+        self.entries |= nest.entries() & self.scratch
+        size, sums = SIZE_NAMES[range_of(nest.inner)], {}
+        for inside in nest.sums():
             self.fresh += 1
-            name, deeper = f"sum{self.fresh}", indent
-            self.lines.append(f"{indent}{name} = 0.0")
-            for i in summed:
-                self.lines.append(f"{deeper}for {i} in range({SIZE_NAMES[range_of(i)]}):")
-                deeper += "    "
-            self.lines.append(f"{deeper}{name} += {self._value(total, deeper)}")
-            parts.append(name)
-        start = first and piece is definition.pieces[0] and self._filled(definition)
-        start = start and not (definition.name in self.outputs and "_by_" in definition.name)
-        sign = "=" if start else "+="
-        place = self._place(definition.name, piece.at)
-        self.lines.append(f"{indent}{place} {sign} {' + '.join(parts) or '0.0'}")
+            sums[inside] = f"sum{self.fresh}"
+            self.sizes.append((sums[inside], size))
+        if sums:
+            deeper = self._open([nest.inner], indent)
+            self.lines += [f"{deeper}{name}[{nest.inner}] = 0.0" for name in sums.values()]
+        deeper, self.printer.in_matrix = self._open(nest.loops, indent), True
+        for one in nest.statements:
+            if not one.summed:
+                self._assign(one, self._value(one.expression, deeper), deeper)
+        for inside, name in sums.items():
+            value = self._value(inside, deeper)
+            self.lines.append(f"{deeper}{name}[{nest.inner}] += {value}")
+        self.printer.in_matrix = False
+        if sums:
+            self._sums(nest, sums, indent)
+
+    def _sums(self, nest: Nest, sums: Mapping[Expr, str], indent: str) -> None:
+        """Give the statements of a nest what has been summed up for them."""
+        totals: dict[tuple[str, Expr], str] = {}
+        whole: list[tuple[Statement, Expr, str]] = []
+        inner = self._open([nest.inner], indent)
+        begun = len(self.lines)
+        for inside, given in nest.sums().items():
+            entry = f"{sums[inside]}[{nest.inner}]"
+            for one, factor in given:
+                if len(one.summed) == 1:
+                    self._assign(one, self._times(factor, entry, inner), inner)
+                    continue
+                along, rest = parted(factor, nest.inner)
+                key = entry, along
+                if key not in totals:
+                    self.fresh += 1
+                    totals[key] = f"total{self.fresh}"
+                    value = self._times(along, entry, inner)
+                    self.lines.append(f"{inner}{totals[key]} += {value}")
+                whole.append((one, rest, totals[key]))
+        zeros = [f"{indent}{name} = 0.0" for name in totals.values()]
+        self.lines[begun - 1 : begun - 1] = zeros
+        for one, factor, total in whole:
+            self._assign(one, self._times(factor, total, indent), indent)
+
+    def _times(self, factor: Expr, code: str, indent: str) -> str:
+        """Code of a product."""
+        if factor == 1:
+            return code
+        value = self._value(factor, indent)
+        return f"({value})*{code}" if factor.is_Add else f"{value}*{code}"
+
+    def _assign(self, one: Statement, value: str, indent: str) -> None:
+        """Write a value, or add it to what is there."""
+        place = self._place(one.name, one.at)
+        self.lines.append(f"{indent}{place} {'=' if one.first else '+='} {value}")
 
     def _value(self, expression: Expr, indent: str) -> str:
         """Code of a scalar expression, its common subexpressions assigned first."""

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
-STACK = 4096
+STACK = 16384
 """Arrays that have at most this many entries in all lie on the stack, others in the work space."""
 FAST = "nsz arcp contract reassoc"
 """Sums may be taken in another order and divisions by reciprocals; no step loses accuracy else."""
@@ -24,7 +24,7 @@ ARITHMETIC = {ast.Add: "add", ast.Sub: "sub", ast.Mult: "mul"}
 COMPARISONS = {ast.Lt: "lt", ast.LtE: "le", ast.Gt: "gt", ast.GtE: "ge", ast.Eq: "eq"}
 LIBRARY = {
     "sqrt": "llvm.sqrt.f64", "abs": "llvm.fabs.f64", "exp": "exp",
-    "min": "llvm.minnum.f64", "max": "llvm.maxnum.f64", "maximum": "llvm.maxnum.f64",
+    "rsqrt": "rsqrt", "min": "llvm.minnum.f64", "max": "llvm.maxnum.f64", "maximum": "llvm.maxnum.f64",
 }  # fmt: skip
 HOMES = {
     "arcsin": "theory.generation.special",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import replace
 from typing import Any
 
@@ -20,6 +20,9 @@ from theory.derivation.indexed import (
     index,
     range_of,
 )
+
+LETTERS = {"N": "c", "K": "k", "M": "m", "H": "x", "tasks": "t", "L": "b", "Y": "y", "one": "o"}
+"""The letter of an index that runs over a range."""
 
 
 def _cost(indices: Iterable[Symbol]) -> float:
@@ -111,35 +114,46 @@ def _root(
 
 
 def scheduled(program: Program) -> list[list[Definition]]:
-    """Definitions in groups: single ones, and runs of those per pair that can share a loop."""
+    """Definitions in groups: single ones, and runs of those that can share the loops over what
+    they begin with (``row_of``)."""
     left, done = list(program.definitions), set(program.inputs)
     groups: list[list[Definition]] = []
     while left:
-        ready = [d for d in left if not d.paired and d.reads() <= done]
-        if ready:
-            groups.append([ready[0]])
-            done.add(ready[0].name)
-            left.remove(ready[0])
-            continue
-        group: list[Definition] = []
-        for definition in (d for d in left if d.paired):
-            own = {d.name for d in group}
-            alike = not group or lead_of(definition) == lead_of(group[0])
-            if alike and definition.reads() - done <= _read_here(definition, own):
-                group.append(definition)
+        ready = [d for d in left if not row_of(d) and d.reads() <= done]
+        group: list[Definition] = ready[:1]
+        if not group:
+            first = next(d for d in left if row_of(d) and d.reads() <= done)
+            for definition in left:
+                own = {d.name for d in group}
+                alike = row_of(definition) == row_of(first) and definition.paired == first.paired
+                if alike and definition.reads() - done <= _read_here(definition, own):
+                    group.append(definition)
         groups.append(group)
         done |= {d.name for d in group}
         left = [d for d in left if d not in group]
     return groups
 
 
+def row_of(definition: Definition) -> tuple[Symbol, ...]:
+    """The indices that definitions in shared loops begin with: those of a pair of units and what
+    stands before them, or of a unit and a teacher unit."""
+    at = definition.pieces[0].at
+    if definition.paired:
+        return at[: pair_axis(definition) + 2]
+    alike = all(piece.at[:2] == at[:2] for piece in definition.pieces)
+    return at[:2] if definition.ranges[:2] == ("K", "M") and alike else ()
+
+
 def _read_here(definition: Definition, names: set[str]) -> set[str]:
-    """Those of the named tensors that a definition reads at its own pair (and task) only."""
-    elsewhere = set()
-    width = pair_axis(definition) + 2
+    """Those of the named tensors that a definition reads at its own row only."""
+    elsewhere, width = set(), len(row_of(definition))
     for piece in definition.pieces:
+        own = [piece.at[:width]]
+        if definition.paired:
+            *lead, k, l = piece.at[:width]
+            own.append((*lead, l, k))
         for entry in entries(piece.expression, names):
-            if entry.indices[:width] != piece.at[:width]:
+            if entry.indices[:width] not in own:
                 elsewhere.add(str(entry.base.label))
     return names - elsewhere
 
@@ -164,17 +178,20 @@ def with_names(program: Program) -> Program:
     for definition in program.definitions:
 
         def named(expression: Expr, at: tuple[Symbol, ...], like: Definition = definition) -> Expr:
-            flags: dict[str, Any] = {"paired": like.paired, "symmetric": like.symmetric}
             if not expression.has(sympy.Pow, sympy.asin):
                 return expression
             value = expression.func(*(named(part, at) for part in expression.args))
+            own = free_indices(value)
+            place = tuple(i for i in at if i in own) + tuple(sorted(own - set(at), key=str))
+            paired = like.paired and set(like.pieces[0].at[pair_axis(like) :][:2]) <= own
+            flags: dict[str, Any] = {"paired": paired, "symmetric": like.symmetric and place == at}
             angle = isinstance(value, sympy.asin)
             if angle and not isinstance(value.args[0], Indexed):
-                base = made.define("correlation", (at, value.args[0]), **flags)
-                value = sympy.asin(base[at])
+                base = made.define("correlation", (place, value.args[0]), **flags)
+                value = sympy.asin(base[place])
             root = isinstance(value, sympy.Pow) and not (value.exp.is_Integer and value.exp > 0)
-            if (angle or root) and free_indices(value) == set(at):
-                return made.define("angle" if angle else "root", (at, value), **flags)[at]
+            if own and (angle or root):
+                return made.define("angle" if angle else "root", (place, value), **flags)[place]
             return value
 
         pieces = []
@@ -184,3 +201,41 @@ def with_names(program: Program) -> Program:
             pieces.append(Piece(piece.at, value))
         made.definitions.append(replace(definition, pieces=tuple(pieces)))
     return made
+
+
+def symmetric_tensors(program: Program) -> set[str]:
+    """The tensors that are symmetric in their last two indices, as far as it can be told."""
+    found = {"Q", "T", "TT", "U"} & set(program.inputs)
+    for definition in program.definitions:
+        if _is_symmetric(definition, found):
+            found.add(definition.name)
+    return found
+
+
+def _is_symmetric(definition: Definition, known: set[str]) -> bool:
+    """Whether exchanging the last two indices leaves the definition as it is."""
+    if len(definition.ranges) < 2 or len(set(definition.ranges[-2:])) > 1:
+        return False
+    if definition.symmetric:
+        return True
+
+    def standard(piece: Piece, swapped: bool) -> tuple[tuple[Symbol, ...], Expr]:
+        *lead, a, c = piece.at
+        at = (*lead, c, a) if swapped else piece.at
+        over = {i: index(f"{LETTERS[range_of(i)]}{n + 50}") for n, i in enumerate(at)}
+        return tuple(over[i] for i in at), oriented(piece.expression.xreplace(over), known, ())
+
+    plain = {standard(piece, False) for piece in definition.pieces}
+    return plain == {standard(piece, True) for piece in definition.pieces}
+
+
+def oriented(expression: Expr, symmetric: Set[str], first: Sequence[Symbol]) -> Expr:
+    """Entries of symmetric tensors with their indices in one order, those of ``first`` in front."""
+    names = {}
+    for entry in expression.atoms(Indexed):
+        if str(entry.base.label) in symmetric:
+            *lead, a, c = entry.indices
+            place = {i: n for n, i in enumerate(first)}
+            a, c = sorted((a, c), key=lambda i: (place.get(i, 99), range_of(i) == "N", str(i)))
+            names[entry] = entry.base[(*lead, a, c)]
+    return expression.xreplace(names)

@@ -9,7 +9,7 @@ a pair (k, l) about as much as its value. ``push_forward``
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Set
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
@@ -27,9 +27,9 @@ from theory.derivation.indexed import (
     index,
     range_of,
 )
+from theory.generation.rewriting import LETTERS, oriented, symmetric_tensors
 
 STATE = ("Q", "R", "w")
-LETTERS = {"N": "c", "K": "k", "M": "m", "H": "x", "tasks": "t", "L": "b", "one": "o"}
 Pattern = tuple[Symbol, ...]
 Names = Mapping[Symbol, Symbol]
 
@@ -66,10 +66,7 @@ class _Tensors:
     @classmethod
     def of(cls, program: Program) -> _Tensors:
         active, slices = set[str](STATE), {}
-        symmetric = {"Q", "T", "TT", "U"} & set(program.inputs)
         for definition in program.definitions:
-            if _is_symmetric(definition, symmetric):
-                symmetric.add(definition.name)
             moving = [p for p in definition.pieces if entries(p.expression, active)]
             if not moving:
                 continue
@@ -78,36 +75,7 @@ class _Tensors:
                 parts = {range_of(p.at[axis]) for p in moving}
                 if over == "N" and len(parts) == 1:
                     slices[definition.name, axis] = parts.pop()
-        return cls(frozenset(active), symmetric, slices)
-
-
-def _is_symmetric(definition: Definition, known: set[str]) -> bool:
-    """Whether exchanging the last two indices leaves the definition as it is."""
-    if len(definition.ranges) < 2 or len(set(definition.ranges[-2:])) > 1:
-        return False
-    if definition.symmetric:
-        return True
-
-    def standard(piece: Piece, swapped: bool) -> tuple[Pattern, Expr]:
-        *lead, a, c = piece.at
-        at = (*lead, c, a) if swapped else piece.at
-        over = {i: index(f"{LETTERS[range_of(i)]}{n + 50}") for n, i in enumerate(at)}
-        return tuple(over[i] for i in at), _oriented(piece.expression.xreplace(over), known, ())
-
-    plain = {standard(piece, False) for piece in definition.pieces}
-    return plain == {standard(piece, True) for piece in definition.pieces}
-
-
-def _oriented(expression: Expr, symmetric: Set[str], first: Pattern) -> Expr:
-    """Entries of symmetric tensors with their indices in one order, those of ``first`` in front."""
-    names = {}
-    for entry in expression.atoms(Indexed):
-        if str(entry.base.label) in symmetric:
-            *lead, a, c = entry.indices
-            place = {i: n for n, i in enumerate(first)}
-            a, c = sorted((a, c), key=lambda i: (place.get(i, 99), range_of(i) == "N", str(i)))
-            names[entry] = entry.base[(*lead, a, c)]
-    return expression.xreplace(names)
+        return cls(frozenset(active), symmetric_tensors(program), slices)
 
 
 @dataclass
@@ -215,7 +183,7 @@ class _Rows:
         due.append(Piece(self._carried(pattern), value))
 
     def _oriented(self, expression: Expr, then: Pattern = ()) -> Any:
-        return _oriented(expression, self.tensors.symmetric, (*self.at, *then))
+        return oriented(expression, self.tensors.symmetric, (*self.at, *then))
 
     def _fresh(self, over: str) -> Symbol:
         return index(f"{LETTERS[over]}{next(self.numbers)}")

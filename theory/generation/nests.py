@@ -1,0 +1,162 @@
+"""Statements of loops, and how those over the same two indices share one nest.
+
+What belongs to one pair of units is a chain of small vectors and matrices. One by one they would
+go through memory again and again; here the statements over both indices of a matrix run in one
+nest of loops, entry by entry, as far as their dependencies allow. Sums run along the outer index,
+so that the inner loop only adds up vectors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+
+import sympy
+from sympy import Expr, Symbol
+
+from theory.derivation.indexed import (
+    Definition,
+    entries_in,
+    free_indices,
+    index,
+    names_in,
+    range_of,
+)
+
+Pattern = tuple[Symbol, ...]
+NAMES = {"N": ("c", "d"), "K": ("k2", "l2"), "M": ("m2", "n2")}
+"""What the outer and the inner index of a nest are called, by their ranges."""
+
+
+@dataclass(frozen=True)
+class Statement:
+    """X[at] = Σ expression, or += where it is not the ``first``, over the ``summed`` indices."""
+
+    definition: Definition
+    at: Pattern
+    expression: Expr
+    opened: Pattern
+    summed: Pattern
+    first: bool
+
+    @property
+    def name(self) -> str:
+        """What is written."""
+        return self.definition.name
+
+    @property
+    def reads(self) -> frozenset[str]:
+        """What is read."""
+        return names_in(self.expression)
+
+    def needs(self, earlier: Statement) -> bool:
+        """Whether an earlier statement has to come first."""
+        return earlier.first if earlier.name == self.name else earlier.name in self.reads
+
+    def follows(self, earlier: Statement) -> bool:
+        """Whether it can come after an earlier one, on which it depends, entry by entry."""
+        own = {e.indices for e in entries_in(self.expression) if str(e.base.label) == earlier.name}
+        return not earlier.summed and own <= {earlier.at}
+
+    def in_nest(self, symmetric: Collection[str]) -> tuple[Pattern, Statement] | None:
+        """The loops, and the statement in them, which reads all matrices along the inner one; None
+        where it has other loops, or reads a matrix along both."""
+        loops = (*self.summed, *self.opened)
+        if len(loops) != 2 or {range_of(i) for i in loops} - set(NAMES):
+            return None
+        for outer, inner in (loops, loops[::-1]) if len(self.summed) == 2 else (loops,):
+            names = {outer: index(NAMES[range_of(outer)][0]),
+                     inner: index(NAMES[range_of(inner)][1])}  # fmt: skip
+            made, bad = {}, False
+            for entry in entries_in(self.expression):
+                at = entry.indices
+                if at[-2:] == (inner, outer) and str(entry.base.label) in symmetric:
+                    at = (*at[:-2], outer, inner)
+                bad |= at[-2:] == (inner, outer)
+                made[entry] = entry.base[tuple(i.xreplace(names) for i in at)]
+            if bad and self.summed:
+                continue
+            at, opened, summed = (
+                tuple(i.xreplace(names) for i in part)
+                for part in (self.at, self.opened, self.summed)
+            )
+            value = self.expression.xreplace(made)
+            return tuple(names.values()), Statement(
+                self.definition, at, value, opened, summed, self.first
+            )
+        return None
+
+
+@dataclass(frozen=True)
+class Nest:
+    """Statements in the same two loops, and what is read by those after them."""
+
+    loops: Pattern
+    statements: tuple[Statement, ...]
+    later: frozenset[str]
+
+    @property
+    def inner(self) -> Symbol:
+        """The index of the inner loop."""
+        return self.loops[-1]
+
+    def entries(self) -> set[str]:
+        """What nothing else reads: entry by entry it needs no array."""
+        written = [s.name for s in self.statements]
+        found = {s.name for s in self.statements if s.first and not s.summed}
+        return {name for name in found - self.later if written.count(name) == 1}
+
+    def sums(self) -> dict[Expr, list[tuple[Statement, Expr]]]:
+        """What is summed up along the first loop, and the statements that it is for, each with
+        the factor that does not depend on its index."""
+        found: dict[Expr, list[tuple[Statement, Expr]]] = {}
+        for one in self.statements:
+            if one.summed:
+                inside, rest = parted(one.expression, self.loops[0])
+                found.setdefault(inside, []).append((one, rest))
+        return found
+
+
+def parted(product: Expr, along: Symbol) -> tuple[Expr, Expr]:
+    """The factors that depend on an index, and those that do not."""
+    factors = sympy.Mul.make_args(product)
+    inside = [f for f in factors if along in free_indices(f)]
+    return sympy.Mul(*inside), sympy.Mul(*(f for f in factors if f not in inside))
+
+
+_Item = tuple[Statement, tuple[Pattern, Statement] | None]
+"""A statement, and what it is in a nest with which loops."""
+
+
+def scheduled(
+    statements: Sequence[Statement], symmetric: Collection[str]
+) -> Iterator[Statement | Nest]:
+    """The statements in an order in which they can run, matrices together."""
+    left: list[_Item] = [(s, s.in_nest(symmetric)) for s in statements]
+    while left:
+        ready = [
+            item for i, item in enumerate(left) if not any(item[0].needs(s) for s, _ in left[:i])
+        ]
+        one, nested = min(ready, key=lambda item: len(item[1][0]) if item[1] else 0)
+        if nested is None:
+            yield one
+            left = [item for item in left if item[0] is not one]
+        else:
+            left, nest = _gathered(left, nested[0])
+            yield nest
+
+
+def _gathered(left: Sequence[_Item], loops: Pattern) -> tuple[list[_Item], Nest]:
+    """The first nest of these loops that can run, with all that can join it; and what is left."""
+    inside: list[Statement] = []
+    waiting: list[_Item] = []
+    for one, nested in left:
+        due = any(one.needs(s) for s, _ in waiting)
+        if nested is not None and not due and nested[0] == loops:
+            needed = [s for s in inside if nested[1].needs(s)]
+            if all(nested[1].follows(s) or nested[1].name == s.name for s in needed):
+                inside.append(nested[1])
+                continue
+        waiting.append((one, nested))
+    later = frozenset().union(*(s.reads for s, _ in waiting))
+    return waiting, Nest(loops, tuple(inside), later)
