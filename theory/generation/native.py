@@ -23,8 +23,8 @@ FLOAT, INT, BOOL, ARRAY = "double", "i64", "i1", "ptr"
 ARITHMETIC = {ast.Add: "add", ast.Sub: "sub", ast.Mult: "mul"}
 COMPARISONS = {ast.Lt: "lt", ast.LtE: "le", ast.Gt: "gt", ast.GtE: "ge", ast.Eq: "eq"}
 LIBRARY = {
-    "sqrt": "llvm.sqrt.f64", "abs": "llvm.fabs.f64", "exp": "exp",
-    "rsqrt": "rsqrt", "min": "llvm.minnum.f64", "max": "llvm.maxnum.f64", "maximum": "llvm.maxnum.f64",
+    "sqrt": "llvm.sqrt.f64", "rsqrt": "rsqrt", "abs": "llvm.fabs.f64", "exp": "exp",
+    "min": "llvm.minnum.f64", "max": "llvm.maxnum.f64", "maximum": "llvm.maxnum.f64",
 }  # fmt: skip
 HOMES = {
     "arcsin": "theory.generation.special",
