@@ -2,10 +2,12 @@
 
 import functools
 from itertools import product
+from typing import Any
 
 import numpy as np
 import pytest
 
+import theory.flow
 import theory.statement
 from solvers import Experiment, ExperimentError
 from tests.packaging.test_readme import README
@@ -14,7 +16,7 @@ REGIMES = ("streaming", "gradient-flow", "population")
 ACTIVATIONS = ("erf", "relu", "polynomial", "linear")
 STRUCTURES = ("iid inputs", "structured inputs", "given heads")
 RATES = {"inner_rate": 0.5}
-ROWS = {
+ROWS: dict[str, list[dict[str, Any]]] = {
     "`sgd`, `average-risk`": [{"name": "sgd"}, {"name": "average-risk"}],
     "`anil`, infinite support, any inner steps": [
         {"name": "anil", "inner_steps": n, **RATES} for n in (0, 1, 3)
