@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from theory.errors import DomainError
+
 Array = NDArray[np.float64]
 
 SINGULAR = 1e-9
@@ -42,14 +44,30 @@ def find_root(
     zeros; known zeros a are deflated, F → F · Π(1 + 1/|x − a|²), which rescales the step only
     (Farrell, Birkisson & Funke 2015). Near a zero, Newton steps of minimal norm until rounding.
     A residual that is not finite (outside the domain of F) rejects the step. Gives up beyond
-    ``radius``.
+    ``radius``, and where F has no Jacobian.
     """
     x = np.array(start, float)
     F = residual(x)
     if not np.isfinite(F).all():
         return Root(x, np.inf, False, 0)
-    if len(known):
-        return _deflated(residual, jacobian, x, known, tolerance, steps)
+    try:
+        if len(known):
+            return _deflated(residual, jacobian, x, known, tolerance, steps)
+        return _damped(residual, jacobian, x, F, tolerance, steps, radius)
+    except (DomainError, ArithmeticError, np.linalg.LinAlgError):
+        return Root(x, np.inf, False, 0)
+
+
+def _damped(
+    residual: Callable[[Array], Array],
+    jacobian: Callable[[Array], Array],
+    x: Array,
+    F: Array,
+    tolerance: float,
+    steps: int,
+    radius: float,
+) -> Root:
+    """Steps that are as short as they must be for |F| to fall."""
     shift, count, best = 1.0, 0, [float(np.linalg.norm(F))]
     while np.abs(F).max(initial=0.0) > 1e-7 and count < steps:
         count += 1

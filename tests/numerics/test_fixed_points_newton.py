@@ -1,9 +1,11 @@
 """Roots of small systems whose zeros are known."""
 
 import numpy as np
+import pytest
 
 from solvers.stability.newton import find_root
 from solvers.stability.problem import SignedPermutation, invariant_basis
+from theory.errors import DomainError
 
 
 def circle_and_line(x):
@@ -29,6 +31,16 @@ def test_deflation_finds_every_zero_from_one_start():
         assert root.converged
         known.append(root.x)
     np.testing.assert_allclose(known[0], -known[1], rtol=1e-12)
+
+
+@pytest.mark.parametrize("known", [(), (np.zeros(2),)])
+def test_where_there_is_no_jacobian_there_is_no_root(known):
+    def nowhere(x):
+        raise DomainError("a correlation beyond ±1")
+
+    for jacobian in (nowhere, lambda x: np.full((2, 2), np.nan)):
+        root = find_root(circle_and_line, jacobian, np.array([1.0, 0.1]), known=known)
+        assert not root.converged
 
 
 def test_a_manifold_of_zeros_is_reached_at_its_nearest_point():

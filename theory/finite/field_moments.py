@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from itertools import combinations_with_replacement
-from math import factorial
+from math import comb, factorial
 from typing import Any, Protocol
 
 import numpy as np
@@ -25,7 +25,7 @@ Values = NDArray[Any]  # real, or complex in a complex step
 
 DEGREE = 8
 """The highest degree: E[e⁴ g_k g_l g_m g_n]."""
-CHUNK = 512
+CHUNK = 1024
 """Nodes handled at a time, so that their monomials stay in the processor's cache."""
 
 
@@ -82,30 +82,22 @@ class Monomials:
         factorials = np.array([factorial(d) for d in range(self.degree + 1)], float)
         return tuple(factorials[d] / factorials[a].prod(1) for d, a in enumerate(self.exponents))
 
-    @cached_property
-    def _halves(self) -> tuple[tuple[Index, Index], ...]:
-        """Places of two monomials, of degrees d // 2 and d − d // 2, whose product is each G^α."""
-        found = []
-        for d, rows in enumerate(self.exponents):
-            flat = [np.repeat(np.arange(self.variables), a) for a in rows]
-            unit = np.eye(self.variables, dtype=np.intp)
-            parts = [[unit[v].sum(axis=0) for v in (f[: d // 2], f[d // 2 :])] for f in flat]
-            left = [self._places[d // 2][tuple(p)] for p, _ in parts]
-            right = [self._places[d - d // 2][tuple(q)] for _, q in parts]
-            found.append((np.array(left), np.array(right)))
-        return tuple(found)
-
     def evaluate(self, G: Values, degrees: Iterable[int]) -> dict[int, Values]:
-        """G^α for G (n, …): an array (J_d, …) for every degree d asked for."""
-        values: dict[int, Values] = {0: np.ones((1, *G.shape[1:]), G.dtype), 1: G}
+        """G^α for G (n, …): an array (J_d, …) for every degree d asked for.
 
-        def value(d: int) -> Values:
-            if d not in values:
-                left, right = self._halves[d]
-                values[d] = value(d // 2)[left] * value(d - d // 2)[right]
-            return values[d]
-
-        return {d: value(d) for d in degrees}
+        Those with G_v as first factor are G_v times the last ones of the degree below, which hold
+        no factor before v.
+        """
+        values = {0: np.ones((1, *G.shape[1:]), G.dtype), 1: G}
+        for d in range(2, max(degrees, default=0) + 1):
+            below = values[d - 1]
+            values[d] = np.empty((len(self.exponents[d]), *G.shape[1:]), G.dtype)
+            start = 0
+            for v, factor in enumerate(G):
+                number = comb(self.variables - v + d - 2, d - 1)
+                np.multiply(factor, below[-number:], out=values[d][start : start + number])
+                start += number
+        return {d: values[d] for d in degrees}
 
     def tensor(self, degree: int, learners: int, rank: int) -> Index:
         """Places of α + e_k + e_l + …, (J_degree, K, …, K) with ``rank`` learner indices."""
