@@ -58,7 +58,13 @@ NAMES = {
     "GC": (r"(GC)", "(GC)"),
     "GS": (r"(G^{\top}S)", "(GᵀS)"),
     "A": ("A", "A"),
-    "w_spread": (r"\Sigma^{w'}", "Σ^w'"),
+    "w_spread": (r"\Omega", "Ω"),
+    "trace": (r"\tau", "τ"),
+    "e_trace": (r"\epsilon", "ϵ"),
+    "e_square": (r"\overline{e^2}", "⟨e²⟩"),
+    "Q_power": (r"Q^{\circ}", "Q°"),
+    "e_power": (r"e^{\circ}", "e°"),
+    "d": ("d", "d"),
     "e_outer": (r"\overline{ee}", "⟨ee⟩"),
     "gram": (r"\Phi", "Φ"),
     "gram_inverse": (r"\Phi^{+}", "Φ⁺"),
@@ -76,7 +82,7 @@ NAMES = {
 }
 """Symbols of scalars and tensors, in LaTeX and in Unicode; others go by their own name."""
 LEGEND = (
-    ("kl", "learner units 1, …, K"),
+    ("klij", "learner units 1, …, K"),
     ("mn", "teacher units 1, …, M"),
     ("acd", "all fields x = (h, b): learner units, then teacher units"),
     ("xz", "components 0, …, M of û = (1, u)"),
@@ -86,29 +92,48 @@ LEGEND = (
 """What an index runs over, by its letter."""
 
 MODEL = (
-    r"Fields $h_k = J_k\cdot\xi/\sqrt N$, $b_m = B_m\cdot\xi/\sqrt N$; order parameters "
-    r"$Q = JJ^{\top}/N$, $R = JB^{\top}/N$, head $w$; teacher overlap $T = BB^{\top}/N$.",
-    "Fields h_k = J_k·ξ/√N, b_m = B_m·ξ/√N; order parameters Q = J Jᵀ/N, R = J Bᵀ/N, head w; "
-    "teacher overlap T = B Bᵀ/N.",
+    r"Learner $f = \sum_k w_k g(h_k)$, labels $y = \sum_m u_m g(b_m) + \sigma\nu$ on normal inputs "
+    r"$\xi$, with fields $h_k = J_k\cdot\xi/\sqrt N$, $b_m = B_m\cdot\xi/\sqrt N$ and a head $u$ "
+    r"for each task. State: $Q = JJ^{\top}/N$, $R = JB^{\top}/N$, the head $w$. Given: teacher "
+    r"overlap $T = BB^{\top}/N$.",
+    "Learner f = Σ_k w_k g(h_k), labels y = Σ_m u_m g(b_m) + σν on normal inputs ξ, with fields "
+    "h_k = J_k·ξ/√N, b_m = B_m·ξ/√N and a head u for each task. State: Q = J Jᵀ/N, R = J Bᵀ/N, "
+    "the head w. Given: teacher overlap T = B Bᵀ/N.",
 )
 RESIDUAL = (
-    r"Residual $\Delta = \sum_a s_a g(x_a) + \sigma\nu$ with $s = (-w, u)$; loss "
+    r"Residual $\Delta = y - f = \sum_a s_a g(x_a) + \sigma\nu$ with $s = (-w, u)$; loss "
     r"$\frac12\Delta^2$; $g_a = g(x_a)$; $\langle\cdot\rangle$: average over the fields, of "
-    r"covariance $C$ or of that in its index.",
-    "Residual Δ = Σ_a s_a g(x_a) + σν with s = (−w, u); loss ½Δ²; g_a = g(x_a); ⟨·⟩: average over "
-    "the fields, of covariance C or of that in its index.",
+    r"covariance $C$ or of that in its index; below, of the fields 1, 2, \dots, in any order.",
+    "Residual Δ = y − f = Σ_a s_a g(x_a) + σν with s = (−w, u); loss ½Δ²; g_a = g(x_a); ⟨·⟩: "
+    "average over the fields, of covariance C or of that in its index; below, of the fields "
+    "1, 2, …, in any order.",
 )
+SIGNS = (
+    (r"\mathrm{sgn}(\rho_{12}, \rho_{13}, \dots)",
+     r"= \langle\operatorname{sgn}z_1\operatorname{sgn}z_2\cdots\rangle, \quad "
+     r"z\text{ normal of variance 1 and correlations }\rho_{ij}"),
+    ("SignMoment(ρ12, ρ13, …)",
+     "= ⟨sgn z1 sgn z2 …⟩, z normal of variance 1 and correlations ρ_ij"),
+)  # fmt: skip
+"""What closed forms on orthants are made of."""
+LINES = (
+    r"A tensor may have several lines, each for the entries that its indices run over; "
+    r"$\mathrel{+}=$ adds; entries without a line are 0.",
+    "A tensor may have several lines, each for the entries that its indices run over; += adds; "
+    "entries without a line are 0.",
+)
+"""How a definition of several pieces is read."""
 TIME = {
-    False: (r"$\alpha$: outer updates divided by $N$", "α: outer updates divided by N"),
+    False: (r"$\alpha$: outer updates divided by $N$, $N\to\infty$",
+            "α: outer updates divided by N, N → ∞"),
     True: (r"$\Delta X$: increment of $X$ per outer step", "ΔX: increment of X per outer step"),
-}
+}  # fmt: skip
 """What the flow gives, by whether it is a map."""
 
 MEANINGS = (
     ("C",
-     r"$C$: covariance of the fields (in the averages, of the fields 1, 2, \dots); "
-     r"$v$ its diagonal",
-     "C: covariance of the fields (in the averages, of the fields 1, 2, …); v its diagonal"),
+     r"$C$: covariance of the fields; $v$ its diagonal",
+     "C: covariance of the fields; v its diagonal"),
     ("variance",
      r"$\lambda_b$, $f_b$: variance and share of the coordinates of a block; $C_b$, $Q_b$, $R_b$, "
      r"$T_b$: sums over its coordinates, divided by the whole $N$",
@@ -120,8 +145,10 @@ MEANINGS = (
      "T' = T + δ²·I: overlap of one task's teacher (representation spread δ; with blocks "
      "T'_b = T_b + δ² f_b·I)"),
     ("U",
-     r"$\overline{\hat u\hat u}$: second moment of $\hat u = (1, u)$ over tasks",
-     "⟨ûû⟩: second moment of û = (1, u) over tasks"),
+     r"$\overline{\hat u\hat u}$: second moment of $\hat u = (1, u)$ over tasks; of $u$ with mean "
+     r"$u_0$ and covariance $\Sigma_u$ its entries are 1, $u_0$ and $\Sigma_u + u_0u_0^{\top}$",
+     "⟨ûû⟩: second moment of û = (1, u) over tasks; of u with mean u0 and covariance Cov its "
+     "entries are 1, u0 and Cov + u0 u0ᵀ"),
     ("mean_task",
      r"$\overline{\hat u}$: mean of $\hat u = (1, u)$ over tasks",
      "⟨û⟩: mean of û = (1, u) over tasks"),
@@ -143,21 +170,29 @@ MEANINGS = (
      r"$\hat u_t = (1, u_t)$ for the heads $u_t$ of the tasks",
      "û_t = (1, u_t) for the heads u_t of the tasks"),
     ("weight",
-     r"$p_t$: weights of the tasks in their average",
-     "p_t: weights of the tasks in their average"),
+     r"$p_t$: weights of the tasks in their average: equal for a given set, those of Gauss and "
+     r"Hermite for normal heads",
+     "p_t: weights of the tasks in their average: equal for a given set, those of Gauss and "
+     "Hermite for normal heads"),
     ("G",
      r"$G$: representation after the inner loop, $J' = G\,(J, B)$",
      "G: representation after the inner loop, J' = G·(J, B)"),
     ("w_spread",
-     r"$\Sigma^{w'}$: covariance of the adapted head over supports, averaged over tasks",
-     "Σ^w': covariance of the adapted head over supports, averaged over tasks"),
-    ("A4",
-     r"$\mathrm{sgn}(\rho_{12}, \rho_{13}, \dots)$: $\langle\operatorname{sgn}z_1\cdots"
-     r"\operatorname{sgn}z_4\rangle$ over normal $z$ with these correlations",
-     "SignMoment(ρ12, ρ13, …): ⟨sgn z1 … sgn z4⟩ over normal z with these correlations"),
+     r"$\Omega$: covariance of the adapted head over supports, averaged over tasks",
+     "Ω: covariance of the adapted head over supports, averaged over tasks"),
+    ("Q_power",
+     r"$Q^{\circ}$, $e^{\circ}$, $\tau$, $\epsilon$: products of powers of $C$ with $C$ and $e$, "
+     r"and their traces; $d$: mean displacement of the head on one support",
+     "Q°, e°, τ, ϵ: products of powers of C with C and e, and their traces; d: mean displacement "
+     "of the head on one support"),
     ("gram",
      r"$(\cdot)^{+}$: pseudoinverse",
      "(·)⁺: pseudoinverse"),
+    ("error",
+     r"$\varepsilon$: mean of $\frac12(f - y)^2$, without label noise, on new examples of new "
+     r"tasks after the rule's own adaptation",
+     "ε: mean of ½(f − y)², without label noise, on new examples of new tasks after the rule's own "
+     "adaptation"),
     ("gradient",
      r"$\mathcal G$: gradient of $\varepsilon$ with respect to $J$, in the rows of $(J, B)$",
      "𝒢: gradient of ε with respect to J, in the rows of (J, B)"),
@@ -167,10 +202,19 @@ MEANINGS = (
      "D: mean displacement of J in a unit of time, in the rows of (J, B); X: its overlaps with J "
      "and B"),
     ("S_finite",
-     r"$S = \sum\langle c_k c_l\rangle$ over the examples of a step, averaged over tasks and "
-     r"supports by cubature; $c_k = -\partial(\mathrm{loss})/\partial h_k$",
-     "S_kl = Σ⟨c_k c_l⟩ over the examples of a step, averaged over tasks and supports by cubature; "
-     "c_k = −∂loss/∂h_k"),
+     r"$S_{kl} = (\langle c_k c_l\rangle_{\mathrm{query}}/V + P\,\langle c_k c_l"
+     r"\rangle_{\mathrm{support}})/T_{\mathrm b}$: noise, averaged over tasks, $P$ support and $V$ "
+     r"query examples by cubature. With $e_p$ the residual of support example $p$ at $w$, "
+     r"$w' = w + (\eta_{\mathrm{in}}/P)\sum_p e_p\, g(h_p)$ and $\Delta'$ the residual of a query "
+     r"at $w'$: on a query $c_k = w'_k g'_k \Delta'$; on a support example 0 at order first and "
+     r"$c_k = (\eta_{\mathrm{in}}/P)\, g'_k\,(\Gamma_k e - w_k \sum_l \Gamma_l g_l)$ at order "
+     r"exact, $\Gamma_l$ the mean of $\Delta' g_l$ over the queries",
+     "S_kl = (⟨c_k c_l⟩_query/V + P ⟨c_k c_l⟩_support)/T_b: noise, averaged over tasks, P support "
+     "and V query examples by cubature. With e_p the residual of support example p at w, "
+     "w' = w + (η_in/P) Σ_p e_p g(h_p) and Δ' the residual of a query at w': on a query "
+     "c_k = w'_k g'_k Δ'; on a support example 0 at order first and "
+     "c_k = (η_in/P) g'_k (Γ_k e − w_k Σ_l Γ_l g_l) at order exact, Γ_l the mean of Δ' g_l over "
+     "the queries"),
     ("S",
      r"$S_{kl} = \langle c_k c_l\rangle$: noise of one example, "
      r"$c_k = -\partial(\frac12\Delta^2)/\partial h_k$",

@@ -8,6 +8,7 @@ from sympy.printing.latex import LatexPrinter
 from sympy.printing.precedence import PRECEDENCE
 from sympy.printing.str import StrPrinter
 
+from theory.derivation.indexed import range_of
 from theory.notation import NAMES, symbol_of
 
 
@@ -99,13 +100,13 @@ class Text(StrPrinter):
 
 
 def plain(i: Expr) -> str:
-    """An index, its number as primes."""
-    return str(i)[0] + "'" * (int(str(i)[1:] or 1) - 1)
+    """An index, its number as primes; the inner ones of an inverse's adjoint are i and j."""
+    return {"k8": "i", "k9": "j"}.get(str(i), str(i)[0] + "'" * (int(str(i)[1:] or 1) - 1))
 
 
 def entry(expr: Indexed, latex: bool) -> str:
     """A tensor's entry with its indices."""
-    name, at = str(expr.base.label), [plain(i) for i in expr.indices]
+    name, at = str(expr.base.label), [plain(i) for i in expr.indices if range_of(i) != "one"]
     symbol, subscript = symbol_of(name, latex), " ".join(at) if latex else "".join(at)
     if not at:
         return symbol

@@ -22,9 +22,11 @@ from theory.notation import (
     ADJOINTS,
     CORRECTIONS,
     LEGEND,
+    LINES,
     MEANINGS,
     MODEL,
     RESIDUAL,
+    SIGNS,
     TIME,
     prose,
     rate_meaning,
@@ -47,7 +49,7 @@ class Style:
         """The signed terms of a piece's right-hand side, with their sums."""
         parts: list[str] = []
         for term in piece.terms():
-            sums = piece.summed(term)
+            sums = tuple(i for i in piece.summed(term) if range_of(i) != "one")
             negative = term.could_extract_minus_sign()
             term = -term if negative else term
             text = self._summed(term, sums) if sums else self.expression(term)
@@ -105,11 +107,12 @@ def equations(flow: Flow, latex: bool) -> list[tuple[str, list[tuple[str, str]]]
     sections: dict[str, list[tuple[str, str]]] = {"Definitions": [], "Flow": []}
     for definition in flow.definitions:
         title = "Flow" if definition.name in RATES else "Definitions"
-        for number, piece in enumerate(definition.pieces):
+        pieces = [p for p in definition.pieces if p.expression != 0] or definition.pieces[:1]
+        for number, piece in enumerate(pieces):
             right = lines_of(style.terms(piece), latex)
             if definition.external:
                 right = rf"({right})^{{+}}" if latex else f"({right})⁺"
-            adds = any(_overlap(piece, earlier) for earlier in definition.pieces[:number])
+            adds = any(_overlap(piece, earlier) for earlier in pieces[:number])
             equals = (r"\mathrel{+}=" if latex else "+=") if adds else "="
             sections[title].append((style.left(definition, piece, discrete), f"{equals} {right}"))
     return list(sections.items())
@@ -159,7 +162,8 @@ def averages(flow: Flow, activation: Activation, latex: bool) -> list[tuple[str,
             continue
         lines.append((left, f"= {style.sum(value)}"))
     named = [(style.expression(name), f"= {style.sum(e)}") for e, name in parts.items()]
-    return [*named, *lines]
+    signs = [SIGNS[0 if latex else 1]] if any("sgn(" in r or "SignM" in r for _, r in lines) else []
+    return [*signs, *named, *lines]
 
 
 def _covariance(i: int, j: int, latex: bool) -> Symbol:
@@ -167,44 +171,45 @@ def _covariance(i: int, j: int, latex: bool) -> Symbol:
 
 
 def _shortened(value: Expr, parts: dict[Expr, Symbol], latex: bool) -> Expr:
-    """The value with the long sums below its roots and in its arcsines named Λ_1, Λ_2, …"""
+    """The value with the long sums inside its terms, and all correlations, named Λ_1, Λ_2, …"""
 
-    def name(factor: Expr, longer: int = LONG) -> Expr:
-        if sympy.count_ops(factor) <= longer:
-            return factor
+    def name(part: Expr) -> Expr:
         symbol = rf"\Lambda_{{{len(parts) + 1}}}" if latex else f"Λ{len(parts) + 1}"
-        return parts.setdefault(factor, Symbol(symbol))
+        return parts.setdefault(part, Symbol(symbol))
 
-    def named(expression: Expr) -> Expr:
-        return sympy.Mul(*(name(f) if f.is_Add else f for f in sympy.Mul.make_args(expression)))
+    def inside(part: Expr) -> Expr:
+        """A part of a term, innermost sums first."""
+        if part.is_Atom:
+            return part
+        made = part.func(*map(inside, part.args))
+        if type(part).__name__ == "SignMoment":
+            return part.func(*(a if a.is_Atom else name(a) for a in made.args))
+        return name(made) if made.is_Add and sympy.count_ops(made) > LONG else made
 
-    value = value.replace(
-        lambda e: e.is_Pow and e.exp.is_Rational, lambda e: sympy.Pow(named(e.base), e.exp)
-    )
-    value = value.replace(
-        lambda e: type(e).__name__ == "SignMoment", lambda e: e.func(*(name(a, 0) for a in e.args))
-    )
-    value = value.replace(sympy.asin, lambda argument: sympy.asin(named(argument)))
-    return sympy.Add(*(named(term) for term in sympy.Add.make_args(value)))
+    terms = sympy.Add.make_args(value)
+    return sympy.Add(*(t if t.is_Atom else t.func(*map(inside, t.args)) for t in terms))
 
 
-LONG = 12
-"""Operations from which on a sum below a root gets a name."""
+LONG = 7
+"""Operations beyond which a sum inside a term gets a name."""
 
 
 def docs_of(flow: Flow) -> dict[str, str]:
     """What the scalars of a flow mean, by name."""
     docs = {f.name: f.metadata.get("doc", f.name) for f in fields(flow.rule)}
+    if getattr(flow.rule, "representation_rate", 0.0) is None:
+        docs["inner_rate"] += " and of the representation"
     return docs | {"label_noise": "σ, label noise; ν a normal number"}
 
 
 def preamble(flow: Flow, activation: Activation, latex: bool) -> list[str]:
     """What the letters mean: the model, the rates, the indices, the tensors."""
     which = 0 if latex else 1
-    letters = {str(i)[0] for d in flow.definitions for p in d.pieces
+    letters = {plain(i)[0] for d in flow.definitions for p in d.pieces
                for i in (*p.at, *p.summed(p.expression))}  # fmt: skip
     docs = docs_of(flow)
-    rates = [rate_meaning(name, docs.get(name, name), latex) for name in flow.scalars]
+    of_noise = ("query", "tasks_per_step") if "S_finite" in flow.program.inputs else ()
+    rates = [rate_meaning(name, docs.get(name, name), latex) for name in (*flow.scalars, *of_noise)]
     g: Any = activation.name if activation.expression is None else activation.expression
     if latex:
         g = prose(g) if isinstance(g, str) else f"${sympy.latex(g, **SETTINGS)}$"
@@ -218,6 +223,7 @@ def preamble(flow: Flow, activation: Activation, latex: bool) -> list[str]:
         MODEL[which],
         f"Activation $g(x)$ = {g}." if latex else f"Activation g(x) = {g}.",
         RESIDUAL[which],
+        LINES[which],
         "; ".join((TIME[flow.rule.regime == "population"][which], *rates)),
         "; ".join(legend),
         *(row[which + 1] for row in MEANINGS if row[0] in used),
@@ -298,7 +304,9 @@ def ascii_text(page: str) -> str:
 _ASCII = str.maketrans(
     {"η": "eta", "κ": "kappa", "σ": "sigma", "ρ": "rho", "λ": "lambda", "ε": "epsilon",
      "δ": "delta",
-     "α": "alpha", "ν": " nu", "Σ": "sum", "Δ": "Delta", "Φ": "Phi", "𝒢": "G", "∂": "d", "⟨": "<",
+     "α": "alpha", "ν": " nu", "Σ": "sum", "Δ": "Delta", "Φ": "Phi", "Ω": "Omega",
+     "Γ": "Gamma", "°": "^o", "τ": "tau", "ϵ": "e_tr", "→": "->", "ℒ": "L",
+     "𝒢": "G", "∂": "d", "⟨": "<",
      "⟩": ">", "û": "u^", "½": "1/2 ", "²": "^2", "⁰": "^0", "⁻": "^-", "¹": "1", "⁺": "^+",
      "⁽": "^(", "⁾": ")", "−": "-", "…": "...", "·": "*", "Λ": "Lambda", "ˢ": "^s",
      "ᵀ": "^T", "√": "sqrt ", "ξ": "xi"}

@@ -17,7 +17,7 @@ from functools import cache
 import sympy
 from sympy import Expr, IndexedBase
 
-from theory.derivation.indexed import Program, index, indices
+from theory.derivation.indexed import Program, indices
 
 Word = tuple[str, ...]
 """Letters A between matrices: a chain of m matrices has m − 1 of them, a trace of m has m."""
@@ -151,16 +151,16 @@ class SupportMoments:
         )
 
     def _traces(self, loops: tuple[Word, ...]) -> Expr:
-        """Π of traces, each summed over an index of its own."""
-        x, z = indices("x z")
+        """Π of traces, each a number with a definition of its own."""
+        k, x, z, o = indices("k x z o")
         total = sympy.Integer(1)
-        for number, loop in enumerate(loops):
-            i = index(f"k{number + 2}")
+        for loop in loops:
             if RESIDUAL not in loop:
-                total *= self.powers[len(loop) - 1][i, i]
+                name, value = "trace", self.powers[len(loop) - 1][k, k]
             elif len(loop) == 1:
-                total *= self.square
+                name, value = "e_square", self.square
             else:
                 other = self.vectors[len(loop) - 2]
-                total *= self.vectors[0][i, x] * self.U[x, z] * other[i, z]
+                name, value = "e_trace", self.vectors[0][k, x] * self.U[x, z] * other[k, z]
+            total *= self.program.define(name, ((o,), value))[o]
         return total

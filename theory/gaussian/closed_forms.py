@@ -102,13 +102,33 @@ def _average(
 ) -> Expr:
     parts = _reduce(powers, weights, signs)
     n = len(powers)
-    return sympy.Add(*(_merged(c, *b) * _value(n, *b) for b, c in parts.items()))
+    return sympy.Add(*(_merged(n, c, *b) * _value(n, *b) for b, c in parts.items()))
 
 
-def _merged(coefficient: Expr, tilt: tuple[Factor, ...], signs: tuple[Factor, ...]) -> Expr:
-    """Over one denominator where determinants may vanish (a = 0), so that equal factors cancel."""
-    singular = any(a == 0 for _, a in tilt + signs)
-    return sympy.factor(coefficient) if singular and coefficient.is_Add else coefficient
+def _merged(
+    n: int, coefficient: Expr, tilt: tuple[Factor, ...], signs: tuple[Factor, ...]
+) -> Expr:
+    """Over one denominator where determinants may vanish (a = 0), so that equal factors cancel.
+
+    Known factors are divided out: ``sympy.factor`` draws random numbers, and may take minutes.
+    """
+    if not coefficient.is_Add or all(a != 0 for _, a in tilt + signs):
+        return coefficient
+    below = {f.base for f in coefficient.atoms(sympy.Pow) if f.exp.is_Integer and f.exp < 0}
+    known = sorted(below | {determinant(n, tilt)}, key=sympy.default_sort_key)
+    above, under = sympy.fraction(sympy.cancel(coefficient))
+    return sympy.factor_terms(_divided(above, known)) / _divided(under, known)
+
+
+def _divided(polynomial: Expr, known: list[Expr]) -> Expr:
+    """A polynomial with those of the known factors taken out that divide it."""
+    found = sympy.Integer(1)
+    for factor in (f for f in known if f.free_symbols):
+        quotient, rest = sympy.div(polynomial, factor)
+        while rest == 0 and quotient != 0:
+            found, polynomial = found * factor, quotient
+            quotient, rest = sympy.div(polynomial, factor)
+    return found * polynomial
 
 
 @cache

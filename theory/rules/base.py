@@ -89,7 +89,7 @@ class Rule:
     """Whether the rule has a theory for linear networks alone."""
 
     outer_rate: float = rate("η_J, outer rate of the representation")
-    head_rate: float = rate("η_w, outer rate of the head; 0 keeps it fixed", default=0.0)
+    head_rate: float = rate("η_w, outer rate of the head (0 keeps it fixed)", default=0.0)
     weight_decay: float = rate("κ, weight decay of the representation", default=0.0)
     query: int = rate("V, query examples per task", default=1, minimum=1, integer=True)
     tasks_per_step: int = rate("T_b, tasks per outer step", default=1, minimum=1, integer=True)
