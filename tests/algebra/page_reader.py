@@ -22,7 +22,8 @@ def sections(page):
     found = {}
     for title, body in re.findall(r"^([A-Z]\w+)\n-+\n((?:  .+\n)+)", page, re.MULTILINE):
         lines = [line.strip() for line in body.splitlines()]
-        found[title] = [re.fullmatch(r"(.+?) (\+?=) (.+)", line).groups() for line in lines]
+        found[title] = re.findall(r"^(.+?) (\+?=) (.+)$", "\n".join(lines), re.MULTILINE)
+        assert len(found[title]) == len(lines)
     return found
 
 

@@ -353,7 +353,7 @@ class NumpyWriter:
                 started = False
         targets = [self._target(piece, definition) for piece, _ in parts]
         if not started:
-            sizes = [*definition.ranges]
+            sizes = ["1" if size == "one" else size for size in definition.ranges]
             if definition.paired:
                 where = self._pair_axis(sizes)
                 sizes[where : where + 2] = ["pairs"]

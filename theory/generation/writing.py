@@ -50,7 +50,7 @@ def _function(
 
 def _sizes(program: Program, used: set[str]) -> list[str]:
     """Lines that read the ranges in use off the shapes of the inputs."""
-    lines: list[str] = ["K, M = R.shape[-2:]", "N = K + M", "pairs = len(rows)", "one = 1"]
+    lines: list[str] = ["K, M = R.shape[-2:]", "N = K + M", "pairs = len(rows)"]
     for letter in ("L", "H", "tasks", "Y"):
         found = [(n, r.index(letter)) for n, r in program.inputs.items() if letter in r]
         if letter in used and found:
