@@ -141,7 +141,7 @@ def closed_form(signature: Signature, activation: Activation, covariance: sympy.
     """
     n = len(signature)
     if covariance.shape != (n, n):
-        raise ValueError(f"{n} fields need an {n}×{n} covariance, not {covariance.shape}")
+        raise ValueError(f"{n} fields need a covariance of shape {(n, n)}, not {covariance.shape}")
     return closed_forms.average(_integrand(signature, activation), covariance)
 
 
@@ -225,7 +225,7 @@ def gaussian_average(
     matrix = sympy.Matrix(covariance)
     n = len(variables)
     if matrix.shape != (n, n):
-        raise ValueError(f"{n} variables need an {n}×{n} covariance, not {matrix.shape}")
+        raise ValueError(f"{n} variables need a covariance of shape {(n, n)}, not {matrix.shape}")
     if len(set(variables)) < n:
         raise ValueError("each variable may be given once; equal fields have equal rows of C")
     _check(matrix)

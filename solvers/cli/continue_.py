@@ -61,26 +61,17 @@ def continue_(
 
 
 def _second(experiment: Experiment, text: str) -> tuple[str, float, float]:
-    """KEY=A:B, with the experiment's own value inside."""
+    """KEY=A:B, checked before any branch is followed."""
     key, _, values = text.partition("=")
     try:
-        low, high = sorted(float(value) for value in values.split(":"))
+        low, high = (float(value) for value in values.split(":"))
     except ValueError:
         raise ExperimentError(
             f"--curve takes KEY=A:B with two numbers, not {text[:60]!r}"
         ) from None
-    from solvers.stability.steady import Steady
+    from solvers.stability.curves import second_range
 
-    steady = Steady(experiment, key)
-    if not low < high:
-        raise ExperimentError(f"--curve {text}: give two different ends")
-    if not low <= steady.value <= high:
-        raise ExperimentError(
-            f"--curve {text}: the range must contain the value of the experiment, {steady.value:g}"
-        )
-    if low < steady.limits[0] or high > steady.limits[1]:
-        raise ExperimentError(f"--curve {text}: {key} is limited to {steady.limits}")
-    return key, low, high
+    return key, *second_range(experiment, key, low, high)[1:]
 
 
 def _write(diagram: Diagram, curves: SpecialCurves | None, folder: Path) -> None:

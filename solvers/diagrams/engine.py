@@ -17,6 +17,7 @@ from concurrent import futures
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
+from socket import getaddrinfo
 from threading import Lock, Thread
 from typing import Any, Protocol
 
@@ -135,10 +136,12 @@ class Cluster:
     def __init__(self, address: str, patience: float = 10.0) -> None:
         try:
             from distributed import Client
+            from distributed.comm.addressing import get_address_host_port
             from distributed.scheduler import KilledWorker
         except ImportError:
             raise ExperimentError("--cluster needs Dask: pip install 'macrodyn[cluster]'") from None
         try:
+            getaddrinfo(*get_address_host_port(address))  # a Client of no address is slow to end
             self._client: Any = Client(address, timeout=patience, set_as_default=False)
         except (OSError, ValueError, TypeError, ImportError) as error:
             raise ExperimentError(f"no Dask scheduler answers at {address}: {error}") from None

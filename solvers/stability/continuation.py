@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from solvers import notes
-from solvers.errors import ExperimentError
 from solvers.experiment import Experiment
 from solvers.results import Status
 from solvers.stability.arclength import Steps
@@ -102,15 +101,7 @@ def continue_all(
 
 
 def _window(steady: Steady, low: float, high: float, steps: Steps | None) -> Window:
-    name, (lower, upper) = steady.parameter, steady.limits
-    if not (np.isfinite(low) and np.isfinite(high)) or low == high:
-        raise ExperimentError(f"{name} needs two different finite ends, not {low} and {high}")
-    low, high = min(low, high), max(low, high)
-    if low < lower or high > upper:
-        raise ExperimentError(
-            f"{name} is limited to [{lower:g}, {upper:g}]; the range {low:g} to {high:g} leaves it"
-        )
-    return Window(low, high, steps or Steps())
+    return Window(*steady.ends(low, high), steps or Steps())
 
 
 def _coordinates(steady: Steady, point: FixedPoint) -> Array:

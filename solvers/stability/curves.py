@@ -111,17 +111,38 @@ class SpecialCurves(Tabular, Sequence[SpecialCurve]):
         return curves_figure(self)
 
 
+def second_range(
+    experiment: Experiment, key: str, low: float, high: float
+) -> tuple[Steady, float, float]:
+    """The flow with the second parameter of a curve, and the ends of its range, in order.
+
+    Raises:
+        ExperimentError: the key is no number of the experiment, or the range is none for it or
+            does not contain the value of the experiment.
+    """
+    second = Steady(experiment, key)
+    low, high = second.ends(low, high)
+    if not low <= second.value <= high:
+        raise ExperimentError(
+            f"the range of {key} must contain the value of the experiment, {second.value:g}"
+        )
+    return second, low, high
+
+
 def special_curves(diagram: Diagram, parameter: str, low: float, high: float) -> SpecialCurves:
     """The curves of the special points of a diagram at which stability is lost.
 
     Of all points where modes cross if there is none; the same point of two branches is one.
+
+    Raises:
+        ExperimentError: the second parameter, or the range of it, makes no sense.
     """
+    second, low, high = second_range(diagram.experiment, parameter, low, high)
     found: list[SpecialCurve] = []
     points = [(b, s) for b in diagram for s in b.special_points if s.multiplicity]
     points = [(b, s) for b, s in points if s.critical] or points
-    value = Steady(diagram.experiment, parameter).value
     for branch, special in points:
-        if any(_passes(curve, special.parameter, value, special.error) for curve in found):
+        if any(_passes(curve, special.parameter, second.value, special.error) for curve in found):
             continue
         try:
             found.append(special_curve(branch, special, parameter, low, high))
@@ -168,13 +189,11 @@ def special_curve(
         raise ExperimentError(
             f"a {special.kind} point has no modes that cross: it has no such curve"
         )
-    second = Steady(branch.experiment, parameter)
-    if not min(low, high) <= second.value <= max(low, high):
-        raise ExperimentError(f"the range of {parameter} must contain its value {second.value:g}")
+    second, low, high = second_range(branch.experiment, parameter, low, high)
     span = branch.parameter.max() - branch.parameter.min()
     middle = special.parameter
     first_range = within or (middle - 10 * span, middle + 10 * span)
-    system = _System(branch, branch.track.sheet, special, second, abs(high - low))
+    system = _System(branch, branch.track.sheet, special, second, high - low)
     start = np.append(branch.track.points[special.position].node.X, 0.0)
     along = np.zeros(len(start))
     along[-1] = 1.0
@@ -208,7 +227,7 @@ def _side(
     for node in walk(system.curve, start, steps):
         value, other, _ = system.values(node.X)
         for name, at, low, high in (
-            (system.second.parameter, other, min(second), max(second)),
+            (system.second.parameter, other, *second),
             (system.first.parameter, value, max(first[0], lower), min(first[1], upper)),
         ):
             if not low <= at <= high:

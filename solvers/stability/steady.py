@@ -114,6 +114,23 @@ class Steady:
         nonnegative = ("head_covariance", "label_noise", "representation_spread", "teacher_overlap")
         return (0.0 if key in nonnegative else -np.inf), np.inf
 
+    def ends(self, first: float, last: float) -> tuple[float, float]:
+        """The ends of a range of the parameter, in order.
+
+        Raises:
+            ExperimentError: they are not two different finite numbers that it may take.
+        """
+        name, (lower, upper) = self.parameter, self.limits
+        if not (np.isfinite(first) and np.isfinite(last)) or first == last:
+            raise ExperimentError(f"{name} needs two different finite ends, not {first} and {last}")
+        low, high = min(first, last), max(first, last)
+        if low < lower or high > upper:
+            raise ExperimentError(
+                f"{name} is limited to [{lower:g}, {upper:g}]; "
+                f"the range {low:g} to {high:g} leaves it"
+            )
+        return low, high
+
     @cached_property
     def _varying(self) -> Callable[[float], tuple[Parameters, Array]]:
         """λ → (parameters of the flow, head): exact, since they are polynomials in λ."""

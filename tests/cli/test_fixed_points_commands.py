@@ -131,6 +131,8 @@ def test_a_run_names_the_fixed_point_that_its_plateau_lingers_at(call):
         (("--parameter", "model.hidden", "--from", "1", "--to", "4"), "no continuous parameter"),
         ((*RANGE, "--curve", "rule.head_rate"), "KEY=A:B"),
         ((*RANGE, "--curve", "model.teacher_overlap=2:3"), "must contain"),
+        ((*RANGE, "--curve", "model.teacher_overlap=-1:3"), "limited to"),
+        ((*RANGE, "--curve", "model.teacher_overlap=1:1"), "two different"),
         ((*RANGE, "--curve", "tasks.label_nois=0:1"), "label_noise"),
     ],
 )

@@ -5,8 +5,9 @@ import pytest
 
 from solvers.errors import ExperimentError
 from solvers.stability.arclength import Steps
+from solvers.stability.branch import Diagram
 from solvers.stability.continuation import continue_branch
-from solvers.stability.curves import special_curve
+from solvers.stability.curves import special_curve, special_curves
 from solvers.stability.fixed_points import fixed_point_near
 from solvers.stability.rates import critical_rate
 
@@ -36,5 +37,13 @@ def test_a_curve_needs_modes_that_cross_and_a_range_around_the_value(meta):
     point = fixed_point_near(experiment, 2.06 * np.eye(2), 1.43 * np.eye(2), np.zeros(2))
     branch = continue_branch(point, "rule.outer_rate", 1.0, 2.3)
     (fold,) = [s for s in branch.special_points if s.kind == "fold"]
-    with pytest.raises(ExperimentError, match="must contain"):
-        special_curve(branch, fold, "rule.inner_rate", 3.0, 4.0)
+    for key, ends, words in (
+        ("rule.inner_rate", (3.0, 4.0), "must contain"),
+        ("rule.inner_rate", (-1.0, 3.0), "limited to"),
+        ("rule.inner_rate", (2.0, 2.0), "two different"),
+        ("rule.inner_rat", (1.0, 3.0), "inner_rate"),
+    ):
+        with pytest.raises(ExperimentError, match=words):
+            special_curve(branch, fold, key, *ends)
+        with pytest.raises(ExperimentError, match=words):
+            special_curves(Diagram(experiment, "rule.outer_rate", (branch,)), key, *ends)

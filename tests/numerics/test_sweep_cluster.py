@@ -1,5 +1,6 @@
 """The engine on a real Dask cluster: a scheduler and two workers on the loopback address."""
 
+import gc
 import os
 import signal
 import time
@@ -61,7 +62,9 @@ def test_an_absent_scheduler_is_one_sentence():
         Cluster("tcp://127.0.0.1:9", patience=1)
 
 
-@pytest.mark.parametrize("address", ["nonsense", "http://x", "tcp://"])
+@pytest.mark.parametrize("address", ["nonsense", "http://x", "tcp://", "tcp://no.such.host.:1"])
 def test_an_address_that_is_none_is_one_sentence(address):
+    """Without a client, whose end would take long and be told about on stderr."""
     with pytest.raises(ExperimentError, match="Dask scheduler"), pool_of(1, address):
         pass
+    gc.collect()
