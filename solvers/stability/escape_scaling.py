@@ -27,22 +27,21 @@ RECORDS = 241
 
 @dataclass(frozen=True)
 class Scaling:
-    """Escape times at several dimensions N, and the slope of their mean against ln N.
+    """Escape times at several dimensions N, and the slope of their typical value against ln N.
 
-    ``times`` (dimensions, runs), NaN where a run did not escape; ``slope`` is the fitted one,
-    ``theory`` = 1/(2λ) with λ the growth rate of the leading mode: an asymmetry of order N^(−1/2)
-    has to grow to O(1).
+    ``times`` (dimensions, runs), NaN where a run did not escape in time; ``rate`` is the growth
+    rate λ of the leading mode. An asymmetry of order N^(−1/2) has to grow to O(1): the times of
+    different N have the same distribution, shifted by ``theory`` = ln N/(2λ).
     """
 
     dimensions: NDArray[np.intp]
     times: Array
-    theory: float
+    rate: float
 
     @property
-    def mean(self) -> Array:
-        """The mean escape time at each dimension (n,); NaN if no run escaped."""
-        return np.array([row[np.isfinite(row)].mean() if n else np.nan
-                         for row, n in zip(self.times, self.escaped, strict=True)])  # fmt: skip
+    def theory(self) -> float:
+        """The slope that the growth rate predicts, 1/(2λ)."""
+        return 1 / (2 * self.rate)
 
     @property
     def escaped(self) -> NDArray[np.intp]:
@@ -50,16 +49,33 @@ class Scaling:
         return np.isfinite(self.times).sum(1)
 
     @property
+    def _squares(self) -> Array:
+        """exp(−2λ t): the square of the asymmetry that escapes at t, 0 without escape."""
+        return np.exp(-2 * self.rate * np.nan_to_num(self.times, nan=np.inf))
+
+    @property
+    def typical(self) -> Array:
+        """The escape time of the rms asymmetry, −ln⟨exp(−2λ t)⟩/(2λ), at each dimension (n,).
+
+        For asymmetries that are normally distributed it is the estimate of maximum likelihood of
+        where their distribution lies, with 0.4 of the variance of the mean time. Runs that have not
+        escaped count as what they are, small asymmetries.
+        """
+        with np.errstate(divide="ignore"):
+            return -np.log(self._squares.mean(1)) / (2 * self.rate)
+
+    @property
     def standard_error(self) -> Array:
-        """That of the mean at each dimension (n,); NaN for less than two runs."""
-        return np.array([row[np.isfinite(row)].std(ddof=1) / np.sqrt(n) if n > 1 else np.nan
-                         for row, n in zip(self.times, self.escaped, strict=True)])  # fmt: skip
+        """That of the typical time at each dimension (n,)."""
+        squares = self._squares
+        spread = squares.std(1, ddof=1) / np.sqrt(squares.shape[1])
+        return spread / squares.mean(1) / (2 * self.rate)
 
     @property
     def slope(self) -> float:
-        """The slope of the mean against ln N, by least squares."""
+        """The slope of the typical time against ln N, by least squares."""
         good, weights = self._weights
-        return float(weights @ self.mean[good])
+        return float(weights @ self.typical[good])
 
     @property
     def slope_error(self) -> float:
@@ -106,7 +122,7 @@ def escape_against_dimension(
             times, found = _integrated(experiment, dimension, runs, seed, wanted=rate is None)
             rate = found if rate is None else rate
             rows.append(times)
-    result = Scaling(np.asarray(dimensions), np.array(rows), 1 / (2 * rate) if rate else np.nan)
+    result = Scaling(np.asarray(dimensions), np.array(rows), rate or np.nan)
     if (result.escaped > 0).sum() < 2 or not rate:
         raise NumericalFailure("Too few runs escape from a plateau: raise integrate.time.", result)
     return result

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from solvers.results import NumericalFailure, Status
 from solvers.trajectories.reduced import integrate_reduction
 from theory.activations import erf
 from theory.codegen import compile_flow
@@ -84,3 +85,19 @@ def test_what_is_missing_or_unknown_is_named() -> None:
         compile_reduction(RULES["sgd"], "periodic")
     with pytest.raises(ValueError, match="Q, C, R, S, w"):
         integrate_reduction(flow, [1.0], flow.parameters(K=2, head_mean=1.0), 1.0)
+
+
+def test_a_reduction_ends_with_the_statuses_of_every_trajectory() -> None:
+    flow, start = compile_reduction(Sgd(outer_rate=300.0), "site-symmetric"), [1, 0, 0.1, 0, 1]
+    p = flow.parameters(K=2, head_mean=1.0, label_noise=10.0)
+    with pytest.raises(NumericalFailure, match=r"diverged: an entry of Q passed 1e6") as raised:
+        integrate_reduction(flow, start, p, 1e8)
+    run = raised.value.result
+    assert run.status is Status.diverged
+    assert 1e6 <= run["Q"][-1] < 2e6
+    assert run.dataset["Q"].dims == ("time",)
+    assert run.time[-1] == run.dataset["time"][-1] < 1e8
+    steps = compile_reduction(RULES["population"], "site-symmetric")
+    done = integrate_reduction(steps, Y.tolist(), steps.parameters(K=3, head_mean=0.8), 7.0)
+    np.testing.assert_array_equal(done.time, np.arange(8.0))
+    assert (done.status, done.evaluations["steps"]) == (Status.success, 7)
