@@ -106,6 +106,9 @@ def _summarise(diagram: Diagram, curves: SpecialCurves | None) -> None:
             f"\n{number}. {branch.name} from {low:.6g} to {high:.6g}, {len(branch)} points, "
             f"symmetry: {branch.symmetry}{start}"
         )
+        if branch.family:
+            differ = ", which differ in stability" if branch.varies else " of the same spectrum"
+            common.echo(f"   one of a {branch.family}-dimensional family of fixed points{differ}")
         for special in branch.special_points:
             common.echo(f"   {special.sentence}")
         for end in branch.ends:

@@ -63,7 +63,9 @@ class Branch:
     """One branch: ``parameter`` (n,), Q (n, K, K), R (n, K, M), w (n, K), error (n,) along it.
 
     ``eigenvalues`` (n, d) and ``unstable`` (n,) give the stability at each point; ``ends`` says why
-    the branch ends on either side, ``origin`` where it was started.
+    the branch ends on either side, ``origin`` where it was started. ``family`` is the dimension of
+    the continuous family each point belongs to; its neutral modes neither count as unstable nor
+    cross. ``varies`` tells whether members differ in stability: then this is the branch of one.
     """
 
     experiment: Experiment
@@ -79,6 +81,8 @@ class Branch:
     ends: tuple[str, str]
     origin: str
     symmetry: str
+    family: int = 0
+    varies: bool = False
     track: Track | None = None
 
     def __len__(self) -> int:
@@ -103,6 +107,7 @@ class Branch:
             ],
             "special_points": [special.to_dict() for special in self.special_points],
             "ends": list(self.ends), "origin": self.origin, "symmetry": self.symmetry,
+            "family": self.family, "spectrum_varies": self.varies,
         }  # fmt: skip
 
 
@@ -163,7 +168,10 @@ class Diagram(Tabular, Sequence[Branch]):
             "kind": "continuation", "parameter": self.name, "status": str(self.status),
             "message": self.message, "warnings": json.dumps(self.warnings),
             "branches": json.dumps(
-                [{"ends": b.ends, "origin": b.origin, "symmetry": b.symmetry} for b in self]
+                [
+                    {"ends": b.ends, "origin": b.origin, "symmetry": b.symmetry,
+                     "family": b.family, "varies": b.varies} for b in self
+                ]
             ),
             "special_points": json.dumps([s.to_dict() for _, s in specials]),
         }  # fmt: skip
@@ -218,7 +226,8 @@ def branch_of(steady: Steady, track: Track) -> Branch:
         np.array([steady.error(p.x, p.parameter) for p in points]),
         np.array([p.eigenvalues for p in points]), np.array([p.unstable for p in points]),
         tuple(_row(steady, s) for s in track.special_points), track.ends, track.origin,
-        describe(steady.units(middle.parameter), steady.state(middle.x, middle.parameter)), track,
+        describe(steady.units(middle.parameter), steady.state(middle.x, middle.parameter)),
+        *track.family, track,
     )  # fmt: skip
 
 

@@ -12,8 +12,9 @@ from solvers.experiment import Experiment
 from solvers.results import Status
 from solvers.stability.arclength import Steps
 from solvers.stability.branch import Branch, Diagram, branch_of
+from solvers.stability.families import Family
 from solvers.stability.fixed_point import FixedPoint
-from solvers.stability.fixed_points import fixed_points
+from solvers.stability.fixed_points import FAMILY, fixed_points
 from solvers.stability.special_points import with_special_points
 from solvers.stability.steady import Steady
 from solvers.stability.switching import branches_from, contains, probes
@@ -24,8 +25,6 @@ Array = NDArray[np.float64]
 
 BRANCHES = 40
 """Branches of one diagram, at most."""
-FAMILY = 1e-8
-"""Points of continuous families whose errors are closer than this are of the same family."""
 
 
 def continue_branch(
@@ -47,8 +46,9 @@ def continue_branch(
     steady = Steady(fixed_point.experiment, parameter)
     window = _window(steady, low, high, steps)
     track = both_ways(
-        steady.problem, _coordinates(steady, fixed_point), steady.value, window, fixed_point.family
-    )
+        steady.problem, _coordinates(steady, fixed_point), steady.value, window,
+        fixed_point.manifold,
+    )  # fmt: skip
     return branch_of(steady, with_special_points(track))
 
 
@@ -77,18 +77,21 @@ def continue_all(
     steady = Steady(_with_nodes(experiment, found), parameter)
     for at, point in found:
         x = _coordinates(steady, point)
-        if not _known(steady, tracks, x, at, point.family):
+        if not _known(steady, tracks, x, at, point.manifold):
             tracks.append(
-                with_special_points(both_ways(steady.problem, x, at, window, point.family))
+                with_special_points(both_ways(steady.problem, x, at, window, point.manifold))
             )
     fresh: Sequence[Track] = tuple(tracks)
     for _ in range(generations):
         fresh = _switched(tracks, fresh, window)
-    families = [track for track in tracks if track.family]
+    families = [track for track in tracks if track.family.dimension]
     if any(s.kind == "branch-point" for track in families for s in track.special_points):
+        warnings.append("Branches that leave continuous families are not followed.")
+    if any(track.family.varies for track in families):
         warnings.append(
-            "Fixed points that belong to continuous families are followed at one point of each: "
-            "where modes cross can depend on that point, and branches that leave are not followed."
+            "Families whose members differ in stability are followed at one member, the nearest to "
+            "the start, in states that differ from it across the family: where modes cross depends "
+            "on it."
         )
     if len(tracks) >= BRANCHES:
         warnings.append(f"{BRANCHES} branches were followed; there may be more.")
@@ -142,15 +145,17 @@ def _with_nodes(experiment: Experiment, found: Iterable[tuple[float, FixedPoint]
     return experiment.replace(**{"rule.nodes": nodes}) if nodes else experiment
 
 
-def _known(steady: Steady, tracks: Sequence[Track], x: Array, value: float, family: int) -> bool:
-    """Whether x lies on a branch; a point of a family, on one of the same error and dimension."""
+def _known(
+    steady: Steady, tracks: Sequence[Track], x: Array, value: float, family: Family
+) -> bool:
+    """Whether x lies on a branch; a point of a family, on one of the same error."""
     if contains(tracks, x, value):
         return True
     error = steady.error(x, value)
-    return family > 0 and any(
+    return family.dimension > 0 and any(
         abs(steady.error(found, value) - error) < FAMILY * (1 + abs(error))
         for track in tracks
-        if track.family == family
+        if track.family.dimension
         for found in state_at(track, value)
     )
 
@@ -162,7 +167,7 @@ def _switched(tracks: list[Track], fresh: Sequence[Track], window: Window) -> Se
     """
     new: list[Track] = []
     for track in fresh:
-        if track.family:
+        if track.family.dimension:
             continue
         for special in track.special_points:
             if special.kind != "branch-point" or len(tracks) >= BRANCHES:

@@ -15,6 +15,7 @@ from solvers.arrays import Arrays, Tabular
 from solvers.errors import ExperimentError
 from solvers.results import NumericalFailure
 from solvers.stability.arclength import Curve, Node, Steps, node_at, walk
+from solvers.stability.problem import moving_modes
 from solvers.stability.steady import Steady
 from solvers.stability.track import Sheet
 
@@ -271,7 +272,7 @@ class _System:
         J = problem.jacobian(*sheet.split(X[:-1]))
         if not np.isfinite(J).all():
             return np.nan
-        eigenvalues = np.linalg.eigvals(J).astype(complex)
+        eigenvalues = moving_modes(np.linalg.eigvals(J).astype(complex), sheet.neutral)
         growth = problem.growth(eigenvalues)
         if self.special.kind in ("hopf", "neimark-sacker"):
             growth = growth[np.abs(np.imag(eigenvalues)) > 1e-8 * np.abs(eigenvalues).max()]

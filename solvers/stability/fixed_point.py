@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from solvers.arrays import Arrays, Tabular
 from solvers.results import Status
+from solvers.stability.families import Family
 from solvers.stability.modes import Mode, modes
 from solvers.stability.problem import Spectrum
 from solvers.stability.steady import Steady
@@ -37,7 +38,8 @@ class FixedPoint:
 
     ``eigenvalues`` (n,) are those of the flow where Q is stored once per pair (and w only if it
     learns), fastest growing first; ``unstable`` counts those that grow. ``family`` is the dimension
-    of the continuous family the point belongs to: 0 if it is isolated.
+    of the continuous family the point belongs to: 0 if it is isolated. Its neutral modes do not
+    count as unstable. ``varies`` tells whether the spectrum depends on the member.
     """
 
     experiment: Experiment
@@ -51,6 +53,12 @@ class FixedPoint:
     unstable: int
     label: str
     family: int = 0
+    varies: bool = False
+
+    @property
+    def manifold(self) -> Family:
+        """The family's dimension, and whether its members differ in stability."""
+        return Family(self.family, self.varies)
 
     @cached_property
     def copies(self) -> int:
@@ -92,6 +100,7 @@ class FixedPoint:
         text = f"{self.label}, {kind}, error {error:.6g}, symmetry: {self.symmetry}"
         if self.family:
             text += f"; one of a {self.family}-dimensional family of fixed points"
+            text += ", which differ in stability" if self.varies else " of the same spectrum"
         return text + "."
 
     def to_dict(self) -> dict[str, Any]:
@@ -101,7 +110,8 @@ class FixedPoint:
             "error": self.error, "residual": self.residual,
             "eigenvalues": [[float(v.real), float(v.imag)] for v in self.eigenvalues],
             "unstable": self.unstable, "stable": self.stable, "label": self.label,
-            "symmetry": self.symmetry, "copies": self.copies, "family": self.family,
+            "symmetry": self.symmetry, "copies": self.copies,
+            "family": self.family, "spectrum_varies": self.varies,
             "modes": [
                 {
                     "eigenvalue": [m.eigenvalue.real, m.eigenvalue.imag],
@@ -155,6 +165,7 @@ class FixedPoints(Tabular, Sequence[FixedPoint]):
             "residual": ("point", _stack([p.residual for p in self], ())),
             "unstable": ("point", _stack([p.unstable for p in self], (), int)),
             "family": ("point", _stack([p.family for p in self], (), int)),
+            "spectrum_varies": ("point", _stack([p.varies for p in self], (), int)),
             "label": ("point", _stack([p.label for p in self], (), str)),
             "symmetry": ("point", _stack([p.symmetry for p in self], (), str)),
             "eigenvalue_real": (("point", "mode"), np.real(eigenvalues)),
@@ -176,7 +187,8 @@ class FixedPoints(Tabular, Sequence[FixedPoint]):
             eigenvalues = row["eigenvalue_real"].values + 1j * row["eigenvalue_imaginary"].values
             numbers = float(row["error"]), float(row["residual"])
             x = experiment.layout.pack(Q, R, w)[free]
-            counts = int(row["unstable"]), str(row["label"].values), int(row["family"])
+            family = int(row["family"]), bool(row["spectrum_varies"])
+            counts = int(row["unstable"]), str(row["label"].values), *family
             points.append(FixedPoint(experiment, x, Q, R, w, *numbers, eigenvalues, *counts))
         attributes = dataset.attrs
         return cls(

@@ -13,6 +13,13 @@ from solvers import notes, states
 from solvers.results import NumericalFailure, Status
 from solvers.stability import seeds
 from solvers.stability.coincidence import settle, splitting_rate
+from solvers.stability.families import (
+    NULL,
+    family_at,
+    has_null_directions,
+    nearest_member,
+    neutral_modes,
+)
 from solvers.stability.fixed_point import FixedPoint, FixedPoints
 from solvers.stability.newton import Root, find_root
 from solvers.stability.problem import Problem
@@ -28,12 +35,12 @@ Array = NDArray[np.float64]
 
 RESIDUAL = 1e-10
 """Largest entry of the flow at what counts as a fixed point."""
-NULL = 1e-7
-"""Eigenvalues and singular values below this share of the largest are zero in a family."""
 DEFLATED = 24
 """Starts from which a second, different fixed point is sought by deflation."""
 STARTS, COSTLY_STARTS = 60, 12
 """Networks drawn as starts: of ordinary flows, and of those that a cubature makes costly."""
+FAMILY, MEMBERS = 1e-8, 4
+"""Points of families whose errors are closer than this are of one; so many of them are compared."""
 Progress = Callable[[float, float], None]
 
 
@@ -53,17 +60,18 @@ def fixed_points(
     costly), from slow points of trajectories, from the fixed points at infinite support, and from
     states ``near``; fixed points already found are deflated. Points that a symmetry of the problem
     carries into each other (permutations and, for odd g, sign flips of units) are one; roots whose
-    C is no covariance are dropped. Of a continuous family one point is kept for each error. Points
-    where two learner units coincide exactly, while the least difference between them would grow,
-    are reached from no other state: ``coinciding`` lists them. An average over task heads takes as
-    many nodes as the points turn out to need. ``progress`` is called with (done, total).
+    C is no covariance are dropped. Of a continuous family one point is kept for each error; where
+    their stability differs it is the one nearest to the experiment's start, along the family.
+    Points where two learner units coincide exactly, while the least difference between them would
+    grow, are reached from no other state: ``coinciding`` lists them. An average over task heads
+    takes as many nodes as the points turn out to need. ``progress`` is called with (done, total).
     """
     if _fastest_rate(experiment) == 0:
         return FixedPoints(experiment, (), message=_still(experiment))
     steady = Steady(experiment)
     all_starts, diverged = _starts(steady, near, starts, seed)
     found, dropped = _search(steady, all_starts, coinciding, progress)
-    found = _one_of_each_family(found)
+    found = [_nearest_to_start(steady, point) for point in _one_of_each_family(found)]
     found, warnings = _resolved(experiment, found)
     found.sort(key=lambda p: (round(p.error, 9), p.unstable))
     message = _message(found, dropped, diverged)
@@ -89,7 +97,7 @@ def _starts(
         closed = experiment.replace(**{"rule.support": np.inf})
         first += [point.x for point in fixed_points(closed, starts=count, seed=seed)]
     ansatze = list(seeds.structured(steady, 0.0, rng, few=steady.costly))
-    return [*first, *slow, *ansatze, *draws], diverged
+    return [*first, *ansatze, *slow, *draws], diverged
 
 
 @dataclass
@@ -120,10 +128,17 @@ def _search(
         elif not coinciding and splitting_rate(steady, x, 0.0) > 0:
             if not any(steady.problem.equivalent(x, other, 0.0) for other in apart):
                 apart.append(x)
-        elif not any(_same(steady, x, p) for p in found):
+        elif not _member(steady, x, found) and not any(_same(steady, x, p) for p in found):
             found.append(describe_point(steady, _in_order(steady, x)))
     dropped.apart = len(apart)
     return found, dropped
+
+
+def _member(steady: Steady, x: Array, found: Sequence[FixedPoint]) -> bool:
+    """Whether x belongs to a family of which a few points have been found already."""
+    error = steady.error(x, 0.0)
+    members = [p for p in found if p.family and abs(p.error - error) < FAMILY * (1 + error)]
+    return len(members) >= MEMBERS and has_null_directions(steady.problem, x, 0.0)
 
 
 def _in_order(steady: Steady, x: Array) -> Array:
@@ -227,10 +242,20 @@ def _one_of_each_family(found: Sequence[FixedPoint]) -> list[FixedPoint]:
     kept: list[FixedPoint] = []
     for point in sorted(found, key=lambda p: (-p.family, _extremity(p))):
         flat = np.abs(point.eigenvalues) < NULL * np.abs(point.eigenvalues).max(initial=0.0)
-        near = [p for p in kept if p.family and abs(point.error - p.error) < 1e-8 * (1 + p.error)]
+        near = [
+            p for p in kept if p.family and abs(point.error - p.error) < FAMILY * (1 + p.error)
+        ]
         if not (near and flat.any()):
             kept.append(point)
     return kept
+
+
+def _nearest_to_start(steady: Steady, point: FixedPoint) -> FixedPoint:
+    """Of a family whose spectrum varies, the member nearest to the experiment's start."""
+    if not point.varies:
+        return point
+    start = steady.experiment.initial_state()[steady.free]
+    return describe_point(steady, nearest_member(steady.problem, point.x, 0.0, start))
 
 
 def _extremity(point: FixedPoint) -> float:
@@ -246,36 +271,13 @@ def describe_point(steady: Steady, x: Array, value: float = 0.0) -> FixedPoint:
     parameters = steady.parameters(value)
     residual = float(np.abs(problem.residual(x, value)).max(initial=0.0))
     J = problem.jacobian(x, value)
-    spectrum = problem.spectrum(J)
+    spectrum, family = problem.spectrum(J), family_at(problem, x, value, J)
+    neutral = neutral_modes(spectrum) if family.dimension else 0
     return FixedPoint(
         experiment, x, Q, R, w, steady.error(x, value), residual, spectrum,
-        problem.unstable(spectrum), states.label(*states.fields(Q, R, parameters, layout)),
-        family_dimension(problem, x, value, J),
+        problem.unstable(spectrum, neutral),
+        states.label(*states.fields(Q, R, parameters, layout)), *family,
     )  # fmt: skip
-
-
-def family_dimension(problem: Problem, x: Array, value: float, jacobian: Array) -> int:
-    """Dimension of the manifold of fixed points through x.
-
-    Counts the null directions of the Jacobian along which a small step can be corrected back onto a
-    fixed point without returning to x.
-    """
-    _, singular, rows = np.linalg.svd(jacobian)
-    scale = singular.max(initial=0.0)
-    if scale == 0:
-        return len(x)
-    null = rows[singular < NULL * scale]
-    step = 1e-3 * (1 + float(np.abs(x).max()))
-    dimension = 0
-    for direction in null:
-        root = find_root(
-            lambda x: problem.residual(x, value) / scale,
-            lambda x: problem.jacobian(x, value) / scale,
-            x + step * direction,
-        )
-        moved = abs(float(direction @ (root.x - x)))
-        dimension += root.converged and 0.5 * step < moved < 2 * step
-    return dimension
 
 
 def _message(found: Sequence[FixedPoint], dropped: _Dropped, diverged: int) -> str:
@@ -305,7 +307,9 @@ def _warnings(found: Sequence[FixedPoint], diverged: int) -> list[str]:
         members = _number(len(families), "fixed point belongs", "fixed points belong")
         warnings.append(
             f"{members} to continuous families (of up to "
-            f"{_number(largest, 'dimension')}): one point of each error is listed."
+            f"{_number(largest, 'dimension')}): one point of each error is listed"
+            + (", the one nearest to the start where their stability differs." if any(
+                p.varies for p in families) else ".")
         )
     if found and diverged:
         warnings.append(

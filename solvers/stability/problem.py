@@ -104,16 +104,22 @@ class Problem:
         values = np.linalg.eigvals(jacobian).astype(complex)
         return values[np.argsort(-self.growth(values), kind="stable")]
 
-    def unstable(self, eigenvalues: Spectrum) -> int:
-        """The number of modes that grow."""
+    def unstable(self, eigenvalues: Spectrum, neutral: int = 0) -> int:
+        """The number of modes that grow, apart from so many that are neutral by themselves."""
         scale = np.abs(eigenvalues).max(initial=0.0)
-        return int((self.growth(eigenvalues) > STABILITY_TOLERANCE * scale).sum())
+        moving = moving_modes(eigenvalues, neutral)
+        return int((self.growth(moving) > STABILITY_TOLERANCE * scale).sum())
 
     def invariant(self, x: Array, parameter: float) -> Array:
         """Orthonormal basis (n, d) of the states in ``subspace`` that share the symmetry of x."""
         fixed = invariant_basis(self.symmetries(x, parameter), len(x))
         vectors, cosines, _ = np.linalg.svd(fixed.T @ self.subspace(x, parameter))
         return fixed @ vectors[:, : int((cosines > 1 - 1e-9).sum())]
+
+
+def moving_modes(eigenvalues: Spectrum, neutral: int) -> Spectrum:
+    """All eigenvalues but the ``neutral`` ones of least modulus."""
+    return eigenvalues[np.argsort(np.abs(eigenvalues))[neutral:]] if neutral else eigenvalues
 
 
 def invariant_basis(generators: Sequence[SignedPermutation], size: int) -> Array:

@@ -14,7 +14,7 @@ from solvers.errors import ExperimentError
 from solvers.results import NumericalFailure
 from solvers.stability.arclength import Steps
 from solvers.stability.fixed_point import FixedPoint
-from solvers.stability.problem import Spectrum
+from solvers.stability.problem import Spectrum, moving_modes
 from solvers.stability.special_points import special_points
 from solvers.stability.steady import Steady
 from solvers.stability.track import Track, Window, both_ways, state_at
@@ -116,7 +116,7 @@ def _growing_windows(steady: Steady, point: FixedPoint, low: float, high: float)
         reach = min(width, limit)
         window = Window(max(low, start - reach), min(high, start + reach), Steps(count=600))
         x = point.y[steady.free]
-        yield both_ways(steady.problem, x, start, window, point.family)
+        yield both_ways(steady.problem, x, start, window, point.manifold)
         if reach >= limit:
             return
         width *= 4
@@ -162,15 +162,14 @@ def optimal_rate(
     low = max(steady.limits[0], min(0.0, steady.value))
     window = Window(low, high)
     x = fixed_point.y[steady.free]
-    track = both_ways(steady.problem, x, steady.value, window, fixed_point.family)
+    track = both_ways(steady.problem, x, steady.value, window, fixed_point.manifold)
 
     sizes = np.abs(fixed_point.eigenvalues)
     neutral = int((sizes <= NEUTRAL * sizes.max()).sum())
 
     def decay(eigenvalues: Spectrum) -> float:
-        growth = steady.problem.growth(eigenvalues)
-        moving = np.argsort(np.abs(eigenvalues))[neutral:]
-        return float(-growth[moving].max(initial=-np.inf))
+        growth = steady.problem.growth(moving_modes(eigenvalues, neutral))
+        return float(-growth.max(initial=-np.inf))
 
     def slowest(value: float) -> float:
         states = state_at(track, value)

@@ -12,7 +12,7 @@ import scipy
 from numpy.typing import NDArray
 
 from solvers.stability.arclength import advance
-from solvers.stability.problem import Spectrum
+from solvers.stability.problem import Spectrum, moving_modes
 from solvers.stability.track import EDGE, Point, Sheet, SpecialPoint, Track
 
 Array = NDArray[np.float64]
@@ -193,17 +193,13 @@ def _crossings(
 
 def _ordered(field: Sheet, eigenvalues: Spectrum) -> Array:
     """Growth rates, the largest first, of the modes that are not neutral all along."""
-    return np.sort(field.problem.growth(_moving(field, eigenvalues)))[::-1]
-
-
-def _moving(field: Sheet, eigenvalues: Spectrum) -> Spectrum:
-    return eigenvalues[np.argsort(np.abs(eigenvalues))[field.neutral :]]
+    return np.sort(field.problem.growth(moving_modes(eigenvalues, field.neutral)))[::-1]
 
 
 def _kind(field: Sheet, point: Point) -> str:
     """The kind of crossing, by the eigenvalue that is closest to neutral."""
     problem = field.problem
-    moving = _moving(field, point.eigenvalues)
+    moving = moving_modes(point.eigenvalues, field.neutral)
     value = moving[np.argmin(np.abs(problem.growth(moving)))]
     scale = np.abs(point.eigenvalues).max(initial=1e-300)
     if abs(value.imag) > 1e-6 * scale:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from solvers.stability.arclength import Curve, Node, Steps, node_at, walk
+from solvers.stability.families import ISOLATED, NULL, Family, neutral_modes
 from solvers.stability.problem import Problem, Spectrum
 
 Array = NDArray[np.float64]
@@ -63,7 +64,7 @@ class SpecialPoint:
 class Sheet:
     """The curve of zeros x = origin + right z in the coordinates X = (z, (λ − shift)/unit).
 
-    ``neutral`` is the number of modes that are neutral all along, those of a continuous family.
+    ``neutral`` is the number of modes that are neutral all along: they neither grow nor cross.
     """
 
     problem: Problem
@@ -106,21 +107,19 @@ class Sheet:
         """Everything about the zero at ``node``."""
         x, parameter = self.split(node.X)
         eigenvalues = self.problem.spectrum(self.problem.jacobian(x, parameter))
-        unstable = self.problem.unstable(eigenvalues)
+        unstable = self.problem.unstable(eigenvalues, self.neutral)
         margin = self.problem.margin(x, parameter)
         return Point(parameter, x, eigenvalues, unstable, margin, node)
 
 
-def sheet(problem: Problem, x: Array, parameter: float, unit: float, family: int = 0) -> Sheet:
-    """The sheet through x: all zeros with its symmetry; in a family, those nearest to x."""
+def sheet(problem: Problem, x: Array, parameter: float, unit: float) -> Sheet:
+    """The sheet through x: all zeros with its symmetry, across their family if they have one."""
     basis = problem.invariant(x, parameter)
-    right = left = basis
-    if family:
-        J = basis.T @ problem.jacobian(x, parameter) @ basis
-        U, singular, rows = np.linalg.svd(J)
-        kept = singular > 1e-7 * max(singular.max(initial=0.0), 1e-300)
-        right, left = basis @ rows[kept].T, basis @ U[:, kept]
-    return Sheet(problem, x.copy(), right, left, parameter, unit, family)
+    J = (problem.jacobian(x, parameter).T / problem.rate(parameter)).T
+    U, singular, rows = np.linalg.svd(basis.T @ J @ basis)
+    kept = singular > NULL * singular.max(initial=1e-300)
+    right, left = (basis, basis) if kept.all() else (basis @ rows[kept].T, basis @ U[:, kept])
+    return Sheet(problem, x.copy(), right, left, parameter, unit)
 
 
 @dataclass(frozen=True)
@@ -132,7 +131,7 @@ class Track:
     special_points: tuple[SpecialPoint, ...]
     ends: tuple[str, str]
     origin: str = "start"
-    family: int = 0
+    family: Family = ISOLATED
 
     @property
     def parameters(self) -> Array:
@@ -155,10 +154,10 @@ class Window:
 
 
 def both_ways(
-    problem: Problem, x: Array, parameter: float, window: Window, family: int = 0
+    problem: Problem, x: Array, parameter: float, window: Window, family: Family = ISOLATED
 ) -> Track:
     """The branch through the zero x, followed in both directions."""
-    field = sheet(problem, x, parameter, window.unit, family)
+    field = sheet(problem, x, parameter, window.unit)
     start = initial_node(field, x, parameter)
     if start is None:
         point = field.point(Node(field.join(x, parameter), np.zeros(field.right.shape[1] + 1), 0.0))
@@ -169,6 +168,8 @@ def both_ways(
     turned = replace(start, tangent=-start.tangent)
     backward, backward_end = ([], CLOSED) if closed else one_way(field, turned, window)
     points = [*(reverse(p) for p in reversed(backward)), field.point(start), *forward]
+    field = replace(field, neutral=min(neutral_modes(p.eigenvalues) for p in points))
+    points = [replace(p, unstable=problem.unstable(p.eigenvalues, field.neutral)) for p in points]
     return Track(field, tuple(points), (), (backward_end, forward_end), family=family)
 
 

@@ -118,13 +118,13 @@ def test_plateau_length_grows_with_the_logarithm_of_the_dimension(saad_solla):
 def test_simulated_plateaus_grow_with_the_logarithm_of_the_dimension_too(saad_solla, effort):
     """From an exactly symmetric start, which the flow never leaves, runs escape by their noise."""
     start = {"initial.Q": [[0.25, 0], [0, 0.25]], "initial.R": [[0, 0], [0, 0]]}
-    experiment = saad_solla.replace(**start, **{"rule.outer_rate": 1.5, "integrate.time": 100.0})
+    experiment = saad_solla.replace(**start, **{"rule.outer_rate": 1.5, "integrate.time": 60.0})
     plateau = next(p for p in fixed_points(experiment, starts=8) if p.label == "symmetric")
-    runs = max(12, round(120 * effort))
+    runs = max(12, round(240 * effort))
     found = escape_against_dimension(
-        experiment, [15, 50, 160], runs=runs, simulated=True, plateau=plateau
+        experiment, [25, 50, 100, 200], runs=runs, simulated=True, plateau=plateau
     )
     assert found.theory == pytest.approx(1 / (2 * 0.0763639978), rel=1e-6)
-    assert (found.escaped > 0.9 * runs).all()
-    assert abs(found.slope - found.theory) < 3.5 * found.slope_error
-    assert found.slope_error < 4 * found.theory / np.sqrt(runs)
+    assert (found.escaped > 0.8 * runs).all()
+    assert abs(found.slope - found.theory) < 3 * found.slope_error
+    assert found.slope_error < 0.5 * np.sqrt(240 / runs)
