@@ -13,7 +13,7 @@ from sympy import Expr, Symbol
 
 from theory.ansatz import Reduction
 from theory.notation import NAMES, rate_meaning, symbol_of
-from theory.printing import SETTINGS, docs_of, lines_of
+from theory.printing import SETTINGS, added, docs_of
 
 UNITS = {
     "h": "a learner unit", "x": "a learner unit without a teacher unit", "b": "a teacher unit",
@@ -45,9 +45,7 @@ def page(reduction: Reduction, *, latex: bool) -> str:
     rates = {str(rate) for rate in reduction.state.values()} | {str(reduction.error)}
 
     def right(value: Expr) -> str:
-        terms = [show(t) for t in value.as_ordered_terms()]
-        later = [t if t[0] == "-" else f"+ {t}" for t in terms[1:]]
-        return lines_of([terms[0], *later], latex)
+        return added([show(t) for t in value.as_ordered_terms()], latex)
 
     sections = {
         "Definitions": [(show(s), right(e)) for s, e in scalars.items() if str(s) not in rates],

@@ -59,9 +59,7 @@ class Style:
     def sum(self, value: Expr) -> str:
         """A sum without indices, in LaTeX over as many lines as it needs."""
         terms = value.as_ordered_terms() if self.latex else [value]
-        signed = [self.expression(t) for t in terms]
-        later = [t if t[0] == "-" else f"+ {t}" for t in signed[1:]]
-        return lines_of([signed[0], *later], self.latex)
+        return added([self.expression(t) for t in terms], self.latex)
 
     def _summed(self, term: Expr, sums: tuple[Symbol, ...]) -> str:
         """A sum, with the factors in front that do not depend on its indices."""
@@ -116,6 +114,12 @@ def equations(flow: Flow, latex: bool) -> list[tuple[str, list[tuple[str, str]]]
             equals = (r"\mathrel{+}=" if latex else "+=") if adds else "="
             sections[title].append((style.left(definition, piece, discrete), f"{equals} {right}"))
     return list(sections.items())
+
+
+def added(terms: list[str], latex: bool) -> str:
+    """The sum of printed terms, a sign between them."""
+    later = [f"- {t[1:].lstrip()}" if t[0] == "-" else f"+ {t}" for t in terms[1:]]
+    return lines_of([terms[0], *later], latex)
 
 
 def lines_of(terms: list[str], latex: bool) -> str:
