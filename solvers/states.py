@@ -72,18 +72,26 @@ def specializations(Q: Array, R: Array, T: Array) -> Array:
 
 
 def _assignments(alignment: Array) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Rows and columns (…, min(K, M)) of the assignment with the largest sum; few are all tried."""
+    """Rows and columns (…, min(K, M)) of the assignment with the largest sum.
+
+    Where the largest entries of all rows lie in columns of their own, they are it; else few
+    assignments are all tried.
+    """
     *lead, K, M = alignment.shape
     few, many = min(K, M), max(K, M)
-    if math.perm(many, few) <= MOST_TRIED:
-        chosen, fixed = np.array(list(permutations(range(many), few))), np.arange(few)
-        rows, columns = np.broadcast_arrays(*((fixed, chosen) if K <= M else (chosen, fixed)))
-        best = alignment[..., rows, columns].sum(-1).argmax(-1)
-        return rows[best], columns[best]
     flat = np.nan_to_num(alignment.reshape(-1, K, M))
-    found = np.array([scipy.optimize.linear_sum_assignment(one, maximize=True) for one in flat])
-    found = found.reshape(*lead, 2, few)
-    return found[..., 0, :], found[..., 1, :]
+    flat = flat if K <= M else flat.swapaxes(-1, -2)
+    fixed, found = np.arange(few), flat.argmax(-1)
+    open_ = (np.diff(np.sort(found, -1), axis=-1) == 0).any(-1)
+    if math.perm(many, few) <= MOST_TRIED:
+        chosen = np.array(list(permutations(range(many), few)))
+        found[open_] = chosen[flat[open_][:, fixed, chosen].sum(-1).argmax(-1)]
+    else:
+        for i in np.flatnonzero(open_):
+            found[i] = scipy.optimize.linear_sum_assignment(flat[i], maximize=True)[1]
+    found = found.reshape(*lead, few)
+    fixed = np.broadcast_to(fixed, found.shape)
+    return (fixed, found) if K <= M else (found, fixed)
 
 
 def specialization(Q: Array, R: Array, T: Array) -> float | None:

@@ -209,23 +209,24 @@ class Steps:
 
     @cached_property
     def _polynomials(self) -> Array:
-        """Coefficients (m, 5, n) of y in each step, in the share of the step that has passed."""
+        """Coefficients (5, m, n) of y in each step, in the share of the step that has passed."""
         before, moved = self.y[:-1], np.diff(self.y, axis=0)
         h = np.diff(self.time)[:, None]
         third = h * self.rate[:-1] - moved
         fourth, fifth = moved - h * self.rate[1:] - third, self.fifth
         quartic = -fourth - 2 * fifth
-        return np.stack([before, third + moved, fourth + fifth - third, quartic, fifth], 1)
+        return np.stack([before, third + moved, fourth + fifth - third, quartic, fifth])
 
     def at(self, times: ArrayLike) -> Array:
         """y (…, n) at any times, to order 4 between the steps."""
         times = np.asarray(times, float)
         i = np.searchsorted(self.time[1:-1], times, side="right")
         x = ((times - self.time[i]) / (self.time[i + 1] - self.time[i]))[..., None]
-        c = self._polynomials[i]
-        y = c[..., 4, :]
-        for k in (3, 2, 1, 0):
-            y = y * x + c[..., k, :]
+        *lower, highest = self._polynomials
+        y = highest.take(i, 0)
+        for coefficient in reversed(lower):
+            y *= x
+            y += coefficient.take(i, 0)
         return y
 
 

@@ -190,7 +190,9 @@ def _crossing(
     nodes = np.arange(low, len(times) if step > 0 else -1, step)
     nodes = nodes[(times[nodes] - inside) * step > 0]
     likely = np.flatnonzero(speeds[nodes] > 0.5 * threshold)
-    for some in (likely[i : i + 4] for i in range(0, len(likely), 4)):
+    count = 4
+    while len(likely):
+        some, likely, count = likely[:count], likely[count:], 4 * count
         above = some[speed(times[nodes[some]]) >= threshold]
         if len(above):
             first = above[0]
