@@ -27,6 +27,8 @@ Array = NDArray[np.float64]
 Parameters = Mapping[str, Any]
 VARIABLE = ("Q", "R", "w", "S_finite", "S_finite_dot")
 """Arguments of the generated functions that change from one state to the next."""
+MOST_ENTRIES = 2**19
+"""numpy fills arrays of at most so many numbers (pairs of units × fields²) at a time."""
 LONGEST = 100
 """Flows of more tensors take longer to compile than most runs gain: "auto" leaves them to numpy."""
 
@@ -243,9 +245,12 @@ class CompiledFlow:
             bound = self._bound[key] = self._bind(name, parameters)
         return bound.call(y)
 
-    def _prepared(self, name: str, parameters: Parameters) -> Callable[..., Any]:
-        """A numpy function of what depends on the state, given all the rest."""
-        layout, (function, names) = self._layout, self._function(name)
+    def _prepared(
+        self, name: str, parameters: Parameters, pairs: slice = slice(None)
+    ) -> Callable[..., Any]:
+        """A numpy function of what depends on the state, given all the rest, for some pairs."""
+        layout, (function, names) = dict(self._layout), self._function(name)
+        layout |= {a: layout[a][pairs] for a in ("rows", "columns")}
         fixed = {a: layout[a] if a in layout else self._given(a, parameters)
                  for a in names if a not in VARIABLE}  # fmt: skip
         prepared, variable = partial(function, **fixed), [a for a in names if a in VARIABLE]
@@ -314,12 +319,21 @@ class CompiledFlow:
         return np.concatenate([dQ.ravel(), dR.ravel(), dw])
 
     def _rate(self, parameters: Parameters) -> Callable[[Array], Array]:
-        """rhs by numpy at given parameters."""
-        function, unpack = self._prepared("flow", parameters), self.layout.unpack
+        """rhs by numpy at given parameters, so many pairs of units at a time as memory is for."""
+        unpack, fields = self.layout.unpack, self.layout.hidden + self.layout.teacher_hidden
+        count = len(self._layout["rows"])
+        alone = "pair_of]" in self.source_of("flow")  # pairs read what is defined for others
+        step = count if alone else max(1, MOST_ENTRIES // fields**2)
+        parts = [
+            self._prepared("flow", parameters, slice(first, first + step))
+            for first in range(0, count, step)
+        ]
 
         def rate(y: Array) -> Array:
             Q, R, w = unpack(y)
-            dQ, dR, dw = function(Q=Q, R=R, w=w)
+            found = [part(Q=Q, R=R, w=w) for part in parts]
+            _, dR, dw = found[0]
+            dQ = np.concatenate([part[0] for part in found], axis=-1)
             return np.concatenate([dQ.ravel(), dR.ravel(), dw])
 
         return rate
