@@ -27,6 +27,8 @@ Array = NDArray[np.float64]
 Parameters = Mapping[str, Any]
 VARIABLE = ("Q", "R", "w", "S_finite", "S_finite_dot")
 """Arguments of the generated functions that change from one state to the next."""
+PAIRS = ("rows", "columns", "places", "mirrored")
+"""Index arrays over pairs of units."""
 MOST_ENTRIES = 2**19
 """numpy fills arrays of at most so many numbers (pairs of units × fields²) at a time."""
 LONGEST = 100
@@ -93,7 +95,9 @@ class CompiledFlow:
         pair_of = np.zeros((K, K), int)
         pair_of[rows, columns] = pair_of[columns, rows] = np.arange(len(rows))
         Q, R, w = self.layout.unpack(np.eye(self.layout.size))
-        return {"rows": rows, "columns": columns, "pair_of": pair_of, "units": np.arange(K),
+        places, mirrored = rows * (K + M) + columns, columns * (K + M) + rows
+        return {"rows": rows, "columns": columns, "places": places, "mirrored": mirrored,
+                "pair_of": pair_of, "units": np.arange(K),
                 "teachers": np.arange(M), "fields": np.arange(K + M),
                 "Q_dot": Q, "R_dot": R, "w_dot": w}  # fmt: skip
 
@@ -250,7 +254,7 @@ class CompiledFlow:
     ) -> Callable[..., Any]:
         """A numpy function of what depends on the state, given all the rest, for some pairs."""
         layout, (function, names) = dict(self._layout), self._function(name)
-        layout |= {a: layout[a][pairs] for a in ("rows", "columns")}
+        layout |= {a: layout[a][pairs] for a in PAIRS}
         fixed = {a: layout[a] if a in layout else self._given(a, parameters)
                  for a in names if a not in VARIABLE}  # fmt: skip
         prepared, variable = partial(function, **fixed), [a for a in names if a in VARIABLE]

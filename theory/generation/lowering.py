@@ -17,7 +17,7 @@ from sympy import Expr, Indexed, Symbol
 
 from theory.derivation.indexed import SIZES, Definition, Piece, Program, range_of
 from theory.generation.formulas import FormulaPrinter
-from theory.generation.rewriting import hoisted
+from theory.generation.rewriting import hoisted, shifted
 
 PAIR = Symbol("pair")
 Tokens = tuple[Symbol, ...]
@@ -45,7 +45,7 @@ class NumpyWriter:
     """Writes the body of a function that evaluates a program."""
 
     def __init__(self, program: Program) -> None:
-        self.program = program = hoisted(_with_floats(program))
+        self.program = program = shifted(hoisted(_with_floats(program)))
         self.lines: list[str] = []
         self.cached: dict[str, str] = {}
         self.printer = FormulaPrinter()
@@ -160,7 +160,12 @@ class NumpyWriter:
             adjacent = gathered == list(range(first, first + len(gathered)))
             axes = [i for axis, i in enumerate(axes) if axis not in gathered]
             axes.insert(first if adjacent else 0, PAIR)
-        if any(s != ":" for s in subscript):
+        flat = {"rows, columns": "places", "columns, rows": "mirrored"}.get(", ".join(subscript))
+        if flat and ranges[-1] == "N":
+            code = self._keep(f"{code}.take({flat})")
+        elif gathered == [0] and set(subscript[1:]) <= {":"}:
+            code = self._keep(f"{code}.take({subscript[0]}, 0)")
+        elif any(s != ":" for s in subscript):
             code = f"{code}[{', '.join(subscript)}]"
             code = self._keep(code) if gathered else code
         return self._diagonal(code, axes)
@@ -169,7 +174,8 @@ class NumpyWriter:
         for i in dict.fromkeys(axes):
             if axes.count(i) == 2:
                 first, second = (axis for axis, j in enumerate(axes) if j == i)
-                code = f"{code}.diagonal(axis1={first}, axis2={second})"
+                told = "" if (first, second) == (0, 1) else f"axis1={first}, axis2={second}"
+                code = f"{code}.diagonal({told})"
                 axes = [j for j in axes if j != i] + [i]
         return Operand(code, tuple(axes))
 
@@ -312,6 +318,10 @@ class NumpyWriter:
 
     def _general_product(self, first: Operand, second: Operand, out: Tokens) -> Operand:
         p, q = first.axes, second.axes
+        if len(p) == 3 and q == p[:2] and out == (p[0], p[2]):
+            return Operand(f"({second.code}[:, None, :] @ {first.code})[:, 0]", out)
+        if len(p) == 3 and q == (p[0], p[2]) and out == p[:2]:
+            return Operand(f"({first.code} @ {second.code}[:, :, None])[:, :, 0]", out)
         summed = [i for i in p if i in q and i not in out]
         letters = {i: chr(97 + n) for n, i in enumerate(dict.fromkeys((*p, *q)))}
         spec = ["".join(letters[i] for i in axes) for axes in (p, q, out)]
@@ -362,6 +372,9 @@ class NumpyWriter:
         for (piece, operands), target in zip(parts, targets, strict=True):
             axes = self._merge(piece.at, definition)
             code = " + ".join(self._aligned(o, axes) if o.axes else o.code for o in operands)
+            if target in ("fields, fields", "units, units") and definition.ranges[1:] == ("N",):
+                self.lines.append(f"{name}.reshape(-1)[:: N + 1] += {code}")
+                continue
             self.lines.append(f"{name}[{target}] {'=' if apart else '+='} {code}")
 
     @staticmethod

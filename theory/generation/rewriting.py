@@ -169,6 +169,26 @@ def lead_of(definition: Definition) -> tuple[Symbol, ...]:
     return definition.pieces[0].at[: pair_axis(definition)]
 
 
+def shifted(program: Program) -> Program:
+    """The program with sums of a vector and a number, 1 + V[c] say, evaluated once."""
+    made = program.rewritten()
+    for definition in program.definitions:
+        pieces = []
+        for piece in definition.pieces:
+            names = {}
+            for total in sorted(piece.expression.atoms(sympy.Add), key=sympy.default_sort_key):
+                number, entry = total.as_coeff_Add()
+                if number == 0 or not isinstance(entry, Indexed) or len(entry.indices) > 1:
+                    continue
+                (over,) = program.ranges(name := str(entry.base.label))
+                at = (index(LETTERS[over]),)
+                base = made.define(f"{name}_shifted", (at, number + entry.base[at]))
+                names[total] = base[entry.indices]
+            pieces.append(Piece(piece.at, piece.expression.xreplace(names)))
+        made.definitions.append(replace(definition, pieces=tuple(pieces)))
+    return made
+
+
 def with_names(program: Program) -> Program:
     """The program with roots, reciprocals and arguments of arcsines as definitions.
 

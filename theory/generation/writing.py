@@ -26,8 +26,9 @@ from numpy.linalg import pinv
 
 
 RATES = ("dQ", "dR", "dw")
-LAYOUT = ("rows", "columns", "pair_of", "units", "teachers", "fields")
-"""Index arrays that every generated function is given: the pairs l ≤ k and the diagonals."""
+LAYOUT = ("rows", "columns", "places", "mirrored", "pair_of", "units", "teachers", "fields")
+"""Index arrays that every generated function is given: the pairs l ≤ k (k, l, and where they stand
+in matrices with an axis of all fields, either way), and the diagonals."""
 
 
 def _function(
