@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from theory.activations import Activation, linear
 from theory.finite import finite_support
 from theory.generation import machine
-from theory.generation.bound import Bound, bind, places
+from theory.generation.bound import OVER_PAIRS, Bound, bind, index_arrays, places
 from theory.generation.native import UnsupportedError, literals
 from theory.generation.sources import cache_folder, load, source_of
 from theory.overlaps import Layout, field_covariance
@@ -27,8 +27,6 @@ Array = NDArray[np.float64]
 Parameters = Mapping[str, Any]
 VARIABLE = ("Q", "R", "w", "S_finite", "S_finite_dot")
 """Arguments of the generated functions that change from one state to the next."""
-PAIRS = ("rows", "columns", "places", "mirrored")
-"""Index arrays over pairs of units."""
 MOST_ENTRIES = 2**19
 """numpy fills arrays of at most so many numbers (pairs of units × fields²) at a time."""
 LONGEST = 100
@@ -90,16 +88,7 @@ class CompiledFlow:
 
     @cached_property
     def _layout(self) -> dict[str, Any]:
-        rows, columns = self.layout.pairs
-        K, M = self.layout.hidden, self.layout.teacher_hidden
-        pair_of = np.zeros((K, K), int)
-        pair_of[rows, columns] = pair_of[columns, rows] = np.arange(len(rows))
-        Q, R, w = self.layout.unpack(np.eye(self.layout.size))
-        places, mirrored = rows * (K + M) + columns, columns * (K + M) + rows
-        return {"rows": rows, "columns": columns, "places": places, "mirrored": mirrored,
-                "pair_of": pair_of, "units": np.arange(K),
-                "teachers": np.arange(M), "fields": np.arange(K + M),
-                "Q_dot": Q, "R_dot": R, "w_dot": w}  # fmt: skip
+        return index_arrays(self.layout)
 
     @cached_property
     def tier(self) -> str:
@@ -254,7 +243,7 @@ class CompiledFlow:
     ) -> Callable[..., Any]:
         """A numpy function of what depends on the state, given all the rest, for some pairs."""
         layout, (function, names) = dict(self._layout), self._function(name)
-        layout |= {a: layout[a][pairs] for a in PAIRS}
+        layout |= {a: layout[a][pairs] for a in OVER_PAIRS}
         fixed = {a: layout[a] if a in layout else self._given(a, parameters)
                  for a in names if a not in VARIABLE}  # fmt: skip
         prepared, variable = partial(function, **fixed), [a for a in names if a in VARIABLE]

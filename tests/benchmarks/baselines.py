@@ -8,6 +8,7 @@ import subprocess
 import tempfile
 from collections.abc import Callable
 from functools import cache
+from itertools import combinations, combinations_with_replacement
 from pathlib import Path
 from timeit import repeat
 from typing import Any
@@ -143,3 +144,27 @@ def kernel_seconds(K: int, name: str, rule: Rule = SGD) -> float:
     work, out = np.empty(max(loaded.work, 1)), np.empty(len(y) ** 2)
     places = [a.ctypes.data for a in (y, packed, work, out)]
     return seconds(lambda: loaded.function(*places))
+
+
+FOUR_POINT = """SHAPES = {}
+
+
+def flow(state, out):
+    for i in range(tasks):
+        out[i] = sign_moment(state[6*i], state[6*i + 1], state[6*i + 2], state[6*i + 3],
+                             state[6*i + 4], state[6*i + 5])
+"""
+
+
+def four_point(K: int) -> float:
+    """The seconds of one of the four-point averages of all K + M fields, compiled."""
+    C, _ = covariance(K, problem(K, "numpy")[2])
+    tuples = np.array(list(combinations_with_replacement(range(2 * K), 4)))
+    spread = np.sqrt(1 + C.diagonal())
+    rho = C / spread[:, None] / spread
+    given = np.stack([rho[tuples[:, a], tuples[:, b]] for a, b in combinations(range(4), 2)], 1)
+    with tempfile.TemporaryDirectory() as folder:
+        loaded = kernel(FOUR_POINT, "flow", (("Y", 1), ("tasks", len(tuples))), Path(folder))
+    state, out = np.ascontiguousarray(given), np.empty(len(tuples))
+    places = [a.ctypes.data for a in (state, out, out, out)]
+    return seconds(lambda: loaded.function(*places), 3, 20) / len(tuples)

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from theory.generation.machine import Kernel
+from theory.overlaps import Layout
 
 Array = NDArray[np.float64]
 Given = Callable[[str, Mapping[str, Any]], Any]
@@ -69,3 +70,21 @@ def places(
             found.append((name, parameters[name], np.shape(value), slice(start, stop)))
         start = stop
     return found
+
+
+OVER_PAIRS = ("rows", "columns", "places", "mirrored")
+"""Index arrays over pairs of units."""
+
+
+def index_arrays(layout: Layout) -> dict[str, Any]:
+    """What every generated function is given beside the state and the parameters."""
+    rows, columns = layout.pairs
+    K, M = layout.hidden, layout.teacher_hidden
+    pair_of = np.zeros((K, K), int)
+    pair_of[rows, columns] = pair_of[columns, rows] = np.arange(len(rows))
+    Q, R, w = layout.unpack(np.eye(layout.size))
+    places, mirrored = rows * (K + M) + columns, columns * (K + M) + rows
+    return {"rows": rows, "columns": columns, "places": places, "mirrored": mirrored,
+            "pair_of": pair_of, "units": np.arange(K),
+            "teachers": np.arange(M), "fields": np.arange(K + M),
+            "Q_dot": Q, "R_dot": R, "w_dot": w}  # fmt: skip
