@@ -9,7 +9,7 @@ sums of products become matrix products or ``einsum`` over two operands at a tim
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import sympy
@@ -17,7 +17,7 @@ from sympy import Expr, Indexed, Symbol
 
 from theory.derivation.indexed import SIZES, Definition, Piece, Program, range_of
 from theory.generation.formulas import FormulaPrinter
-from theory.generation.rewriting import hoisted, shifted
+from theory.generation.rewriting import hoisted, shifted, with_floats
 
 PAIR = Symbol("pair")
 Tokens = tuple[Symbol, ...]
@@ -31,21 +31,11 @@ class Operand:
     axes: Tokens
 
 
-def _with_floats(program: Program) -> Program:
-    """The program with π as a number, which merges with other factors."""
-    made = program.rewritten()
-    for definition in program.definitions:
-        number = {sympy.pi: sympy.Float(np.pi, 17)}
-        pieces = tuple(Piece(p.at, p.expression.xreplace(number)) for p in definition.pieces)
-        made.definitions.append(replace(definition, pieces=pieces))
-    return made
-
-
 class NumpyWriter:
     """Writes the body of a function that evaluates a program."""
 
     def __init__(self, program: Program) -> None:
-        self.program = program = shifted(hoisted(_with_floats(program)))
+        self.program = program = shifted(hoisted(with_floats(program)))
         self.lines: list[str] = []
         self.cached: dict[str, str] = {}
         self.printer = FormulaPrinter()

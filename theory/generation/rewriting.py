@@ -169,6 +169,16 @@ def lead_of(definition: Definition) -> tuple[Symbol, ...]:
     return definition.pieces[0].at[: pair_axis(definition)]
 
 
+def with_floats(program: Program) -> Program:
+    """The program with π as a number, which merges with other factors."""
+    made = program.rewritten()
+    for definition in program.definitions:
+        number = {sympy.pi: sympy.Float(np.pi, 17)}
+        pieces = tuple(Piece(p.at, p.expression.xreplace(number)) for p in definition.pieces)
+        made.definitions.append(replace(definition, pieces=pieces))
+    return made
+
+
 def shifted(program: Program) -> Program:
     """The program with sums of a vector and a number, 1 + V[c] say, evaluated once."""
     made = program.rewritten()
