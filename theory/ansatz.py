@@ -53,7 +53,8 @@ class Ansatz:
     def kinds(self, over: str) -> tuple[str, ...]:
         """The kinds of units that an index of this range may name."""
         learner, teacher = (tuple(k for k, _ in of) for of in (self.learner, self.teacher))
-        return {"K": learner, "M": teacher, "N": learner + teacher, "H": ("1", "u")}[over]
+        return {"K": learner, "M": teacher, "N": learner + teacher, "H": ("1", "u"),
+                "one": ("1",)}[over]  # fmt: skip
 
 
 SITE_SYMMETRIC = Ansatz("site-symmetric", (("h", "site"),), (("b", "site"),), (("site", K),))
@@ -228,7 +229,8 @@ class _Reducer:
         if (tensor, key) not in self.known:
             definition = self.flow.program[tensor]
             total = sympy.Add(*(self._piece(p, key) for p in definition.pieces))
-            self.known[tensor, key] = self._named(tensor, key, total)
+            shown = () if definition.ranges == ("one",) else key
+            self.known[tensor, key] = self._named(tensor, shown, total)
         return self.known[tensor, key]
 
     def _named(self, tensor: str, key: tuple[Value, ...], total: Expr) -> Expr:

@@ -12,7 +12,7 @@ import sympy
 from sympy import Expr, Symbol
 
 from theory.ansatz import Reduction
-from theory.notation import NAMES, rate_meaning, symbol_of
+from theory.notation import MODEL, NAMES, rate_meaning, symbol_of
 from theory.printing import SETTINGS, added, docs_of
 
 UNITS = {
@@ -32,6 +32,16 @@ ENTRIES = {
     "v_o": "its other entries", "K": "number of learner units", "M": "number of teacher units",
 }  # fmt: skip
 """What the reduced order parameters and moments are."""
+TENSORS = (
+    r"with indices: $C$, the covariance of the fields; $D$, the displacement of $J$, and $X$, its "
+    r"overlaps; $S$, the noise; $I_2 = \langle gg\rangle$, $J_2 = \langle g'g'\rangle$, "
+    r"$I_4 = \langle g'g'gg\rangle$; $\overline{ss}$ and $\bar s$, moments over tasks of "
+    r"$s = (-w', u)$; $\widehat{X}$, the derivative of $\varepsilon$ with respect to $X$",
+    "with indices: C, the covariance of the fields; D, the displacement of J, and X, its overlaps; "
+    "S, the noise; I2 = ⟨g g⟩, J2 = ⟨g' g'⟩, I4 = ⟨g' g' g g⟩; ⟨ss⟩ and ⟨s⟩, moments over tasks of "
+    "s = (−w', u); ∂ε/∂X, the derivative of ε with respect to X",
+)
+"""What the tensors of the full flow are, of which a reduced one has single entries."""
 INLINE = 2
 """Operations up to which a scalar is written out where it is used."""
 LONG = 14
@@ -93,10 +103,15 @@ def _meanings(
         return f"${show(symbol)}$" if latex else show(symbol)
 
     entries = [f"{math(s)}: {ENTRIES[s.name].replace('û', hat)}" for s in names]
+    which = 0 if latex else 1
+    g: Any = reduction.activation.expression
     return [
+        MODEL[which].removesuffix("."),
+        f"Activation $g(x) = {sympy.latex(g, **SETTINGS)}$" if latex else f"Activation g(x) = {g}",
         "; ".join(entries),
         "; ".join(rates),
         f"indices: {'; '.join(units)}; a prime: another unit",
+        TENSORS[which],
     ]
 
 
@@ -117,7 +132,18 @@ def printed(reduction: Reduction) -> dict[Symbol, Expr]:
             made[name] = value
         else:
             short[name] = value
-    return made
+    return _needed(made, reduction)
+
+
+def _needed(scalars: dict[Symbol, Expr], reduction: Reduction) -> dict[Symbol, Expr]:
+    """Those scalars that the rates and the error are made of."""
+    wanted = set().union(*(e.free_symbols for e in (*reduction.state.values(), reduction.error)))
+    kept = {}
+    for name, value in reversed(scalars.items()):
+        if name in wanted:
+            kept[name] = value
+            wanted |= value.free_symbols
+    return dict(reversed(kept.items()))
 
 
 def tidied(form: Expr, dets: dict[Expr, Symbol]) -> Expr:
@@ -179,6 +205,8 @@ def _printer(reduction: Reduction, latex: bool) -> Callable[[Expr], str]:
         found = re.fullmatch(r"(.+?)_((?:[hxbu1]\d)+)", symbol.name)
         if number := re.fullmatch(r"Lambda(\d+)", symbol.name):
             return rf"\Lambda_{{{number[1]}}}" if latex else f"Λ{number[1]}"
+        if not found and re.sub(r"_\d+$", "", symbol.name) in NAMES:
+            return symbol_of(symbol.name, latex)
         if not found:
             return sympy.latex(symbol) if latex else symbol.name
         units = [f"{kind}{chr(39) * int(n)}" for kind, n in re.findall(r"([hxbu1])(\d)", found[2])]

@@ -1,9 +1,13 @@
 """The flow that a reader reimplements from the printed page alone is the one that runs."""
 
+import re
+from typing import Any
+
 import numpy as np
 import pytest
 
-from tests.algebra.page_reader import Page
+from tests.algebra.page_reader import Page, sections
+from tests.algebra.test_reductions import STATE, full_state
 from tests.flows.test_against_microscopic import (
     BLOCKS,
     CUBIC,
@@ -18,9 +22,20 @@ from tests.flows.test_against_microscopic import (
     frozen,
     maml,
 )
+from theory.activations import erf, linear
+from theory.ansatz import ANSAETZE, reduce
+from theory.codegen import compile_flow
+from theory.flow import derive
 from theory.notation import NAMES
+from theory.overlaps import Layout
+from theory.parameters import parameters
+from theory.printed_reduction import page
+from theory.rules import Anil, Sgd
+from theory.statement import Structure
+from theory.tasks import TaskDistribution
 
 INF = np.inf
+OUTER: dict[str, Any] = {"outer_rate": 0.7, "head_rate": 0.3}
 LINEAR_BLOCKS = {**BLOCKS, "model": {**BLOCKS["model"], "activation": "linear"}}
 CASES = {
     "sgd": (ONE, {"name": "sgd", "weight_decay": 0.3}, "streaming"),
@@ -85,3 +100,46 @@ def test_the_page_alone_gives_the_flow(case):
         np.testing.assert_allclose(found, rate, rtol=1e-10, atol=1e-12, err_msg=name)
     error = study.compiled.error(y, study.parameters)
     np.testing.assert_allclose(values["ε", 0, ""], error, rtol=1e-10)
+
+
+REDUCED = {
+    "sgd, site-symmetric": (Sgd(outer_rate=0.7, head_rate=0.3, weight_decay=0.2), 4, 4, erf),
+    "anil first, specialised": (Anil(inner_rate=0.6, **OUTER), 5, 3, erf),
+    "anil exact, site-symmetric": (Anil(inner_rate=0.6, order="exact", **OUTER), 4, 4, erf),
+    "two steps, site-symmetric": (
+        Anil(inner_rate=0.6, inner_steps=2, support=3, regime="gradient-flow", **OUTER), 4, 4,
+        linear,
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", REDUCED)
+def test_the_reduced_page_alone_gives_its_rates(case):
+    """Line after line, with nothing but the state, the parameters and arithmetic."""
+    rule, k, m, activation = REDUCED[case]
+    flow = derive(rule, Structure(linear=activation == linear))
+    text = page(reduce(flow, ANSAETZE[case.split(", ")[1]], activation), latex=False)
+    p = parameters(rule, TaskDistribution(np.full(m, 0.8), 0.2 * np.eye(m) + 0.1, None, 0.3),
+                   np.eye(m))  # fmt: skip
+    if rule.one_task:
+        p |= {"U": np.outer([1, *[0.8] * m], [1, *[0.8] * m])}
+    known = {NAMES[name][1]: p[name] for name in flow.scalars}
+    known |= {"u_0": 0.8, "v_d": p["U"][1, 1] - 0.64, "v_o": p["U"][1, 2] - 0.64, "T": 1.0,
+              "T_o": 0.0, "δ": 0.0, "K": k, "M": m, **STATE}  # fmt: skip
+    for left, _, right in (line for part in sections(text).values() for line in part):
+        names = sorted(known, key=len, reverse=True)
+        token = re.compile(rf"({'|'.join(map(re.escape, names))})(?![\w'⁽])")
+        space = {f"v{i}": known[name] for i, name in enumerate(names)}
+        code = token.sub(lambda found, n=names: f"v{n.index(found[1])}", right)
+        scope = {"asin": np.arcsin, "sqrt": np.sqrt, "pi": np.pi, **space}
+        known[left] = eval(code, scope)  # noqa: S307, as the page is ours
+    compiled = compile_flow(rule, Layout(k, m), activation)
+    y = compiled.layout.pack(*full_state(k, m))
+    dQ, dR, dw = compiled.layout.unpack(compiled.rhs(y, p))
+    expected = {"Q": dQ[0, 0], "C": dQ[0, 1], "R": dR[0, 0], "S": dR[0, 1], "w": dw[0]}
+    if k > m:
+        expected |= {"D": dQ[0, m], "Q_x": dQ[m, m], "C_x": dQ[m, m + 1], "R_x": dR[m, 0]}
+        expected |= {"w_x": dw[m]}
+    found = {name: known[f"d{name}/dα"] for name in expected}
+    assert found == pytest.approx(expected, rel=1e-10, abs=1e-13)
+    assert known["ε"] == pytest.approx(compiled.error(y, p), rel=1e-10)
