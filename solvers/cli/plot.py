@@ -37,9 +37,9 @@ def plot(
     kind = dataset.attrs.get("kind")
     if kind not in KINDS:
         raise store.ResultFileError(f"{file} holds {kind!r}, which has no figure")
-    result = _result(dataset)
+    result = _result(file, dataset)
     beside = _simulation(file, dataset) if kind == "trajectory" else None
-    figure = result.plot() if beside is None else result.plot(_result(beside))
+    figure = result.plot() if beside is None else result.plot(_result(file, beside))
     paths = common.save_figure(figure, folder / file.stem)
     if json:
         common.show_json({"figures": [str(path) for path in paths]})
@@ -48,11 +48,17 @@ def plot(
             common.echo(str(path))
 
 
-def _result(dataset: Dataset) -> Any:
+def _result(file: Path, dataset: Dataset) -> Any:
     """The result that a dataset was made of."""
     module, name = KINDS[dataset.attrs["kind"]]
-    kind = getattr(import_module(module), name)
-    return kind.from_dataset(dataset, store.experiment_of(dataset))
+    kind, experiment = getattr(import_module(module), name), store.experiment_of(dataset)
+    try:
+        return kind.from_dataset(dataset, experiment)
+    except KeyError as error:
+        raise store.ResultFileError(
+            f"{file} is incomplete, or of another version of macrodyn "
+            f"({str(error.args[0]).partition('. ')[0]}); run the experiment again"
+        ) from None
 
 
 def _simulation(file: Path, dataset: Dataset) -> Dataset | None:

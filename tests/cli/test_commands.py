@@ -103,6 +103,15 @@ def test_plot_redraws_the_same_figures(call):
     assert Path("there/simulation.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_a_file_that_lacks_a_variable_is_refused(call):
+    call("run", "saad-solla", "--out", "here", *SHORT)
+    given = store.load("here/trajectory.nc").drop_vars("error")
+    store.save(given, "here/less.nc", Experiment.load("saad-solla"))
+    status, out, err = call("plot", "here/less.nc")
+    assert (status, out, err.count("\n")) == (2, "", 1)
+    assert "'error'" in err
+
+
 def test_points_of_another_experiment_are_not_drawn(call):
     call("run", "saad-solla", "--out", "here", *SIMULATED)
     alone = call("run", "saad-solla", "--out", "alone", *SHORT)
