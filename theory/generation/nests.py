@@ -124,39 +124,30 @@ def parted(product: Expr, along: Symbol) -> tuple[Expr, Expr]:
     return sympy.Mul(*inside), sympy.Mul(*(f for f in factors if f not in inside))
 
 
-_Item = tuple[Statement, tuple[Pattern, Statement] | None]
-"""A statement, and what it is in a nest with which loops."""
-
-
 def scheduled(
     statements: Sequence[Statement], symmetric: Collection[str]
 ) -> Iterator[Statement | Nest]:
-    """The statements in an order in which they can run, matrices together."""
-    left: list[_Item] = [(s, s.in_nest(symmetric)) for s in statements]
+    """The statements in an order in which they can run, matrices together and as late as can be."""
+    nested = [one.in_nest(symmetric) for one in statements]
+    due = [{j for j in range(i) if one.needs(statements[j])} for i, one in enumerate(statements)]
+    left, done = list(range(len(statements))), set[int]()
     while left:
-        ready = [
-            item for i, item in enumerate(left) if not any(item[0].needs(s) for s, _ in left[:i])
-        ]
-        one, nested = min(ready, key=lambda item: len(item[1][0]) if item[1] else 0)
-        if nested is None:
-            yield one
-            left = [item for item in left if item[0] is not one]
-        else:
-            left, nest = _gathered(left, nested[0])
-            yield nest
-
-
-def _gathered(left: Sequence[_Item], loops: Pattern) -> tuple[list[_Item], Nest]:
-    """The first nest of these loops that can run, with all that can join it; and what is left."""
-    inside: list[Statement] = []
-    waiting: list[_Item] = []
-    for one, nested in left:
-        due = any(one.needs(s) for s, _ in waiting)
-        if nested is not None and not due and nested[0] == loops:
-            needed = [s for s in inside if nested[1].needs(s)]
-            if all(nested[1].follows(s) or nested[1].name == s.name for s in needed):
-                inside.append(nested[1])
+        ready = [i for i in left if due[i] <= done]
+        first = next((i for i in ready if nested[i] is None), None)
+        if first is not None:
+            yield statements[first]
+            left.remove(first)
+            done.add(first)
+            continue
+        inside: dict[int, Statement] = {}
+        (loops, _) = nested[ready[0]] or ((), None)
+        for i in left:
+            here, open_ = nested[i], due[i] - done
+            if here is None or here[0] != loops or not open_ <= set(inside):
                 continue
-        waiting.append((one, nested))
-    later = frozenset().union(*(s.reads for s, _ in waiting))
-    return waiting, Nest(loops, tuple(inside), later)
+            if all(here[1].follows(inside[j]) or here[1].name == inside[j].name for j in open_):
+                inside[i] = here[1]
+        left = [i for i in left if i not in inside]
+        done |= set(inside)
+        later = frozenset().union(*(statements[i].reads for i in left))
+        yield Nest(loops, tuple(inside.values()), later)
