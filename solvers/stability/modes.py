@@ -17,6 +17,9 @@ Array = NDArray[np.float64]
 MULTIPLET = 1e-6
 """Eigenvalues closer than this share of the largest modulus are one multiplet."""
 
+HALF = 0.5 - 1e-6
+"""Share of a multiplet in a subspace from which on it is named by that."""
+
 
 @dataclass(frozen=True)
 class Mode:
@@ -110,10 +113,10 @@ def _name(layout: Layout, span: Array, characters: Characters) -> str:
     def share(basis: Array) -> float:
         return float(np.sum((basis.T @ span) ** 2)) / span.shape[1]
 
-    if share(characters.whole) > 0.5:
+    if share(characters.whole) > HALF:
         return _invariant_name(layout, span, characters.aligned)
     aligned = characters.aligned
-    if share(characters.unsigned) > 0.5:
+    if share(characters.unsigned) > HALF:
         if aligned.any():
             return _invariant_name(layout, span, aligned)
         return "choosing the sign of the overlap with the teacher"

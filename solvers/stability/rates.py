@@ -19,9 +19,6 @@ from solvers.stability.special_points import special_points
 from solvers.stability.steady import Steady
 from solvers.stability.track import Track, Window, both_ways, state_at
 
-NEUTRAL = 1e-9
-"""Modes with growth below this share of the largest eigenvalue are neutral, not slow."""
-
 
 @dataclass(frozen=True)
 class Optimum:
@@ -164,11 +161,8 @@ def optimal_rate(
     x = fixed_point.y[steady.free]
     track = both_ways(steady.problem, x, steady.value, window, fixed_point.manifold)
 
-    sizes = np.abs(fixed_point.eigenvalues)
-    neutral = int((sizes <= NEUTRAL * sizes.max()).sum())
-
     def decay(eigenvalues: Spectrum) -> float:
-        growth = steady.problem.growth(moving_modes(eigenvalues, neutral))
+        growth = steady.problem.growth(moving_modes(eigenvalues, track.sheet.neutral))
         return float(-growth.max(initial=-np.inf))
 
     def slowest(value: float) -> float:
