@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 Array = NDArray[np.float64]
 
+SINGULAR = 1e-5
+"""A singular value below this share of the largest is zero at a special point."""
 DIFFERENCE = 1e-5
 """Relative width of the differences that give the gradient of the critical growth rate."""
 
@@ -195,7 +197,7 @@ def special_curve(
     middle = special.parameter
     first_range = within or (middle - 10 * span, middle + 10 * span)
     system = _System(branch, branch.track.sheet, special, second, high - low)
-    start = np.append(branch.track.points[special.position].node.X, 0.0)
+    start = system.start(branch.track.points[special.position].node.X)
     along = np.zeros(len(start))
     along[-1] = 1.0
     corrected = system.curve.correct(start, along)
@@ -240,7 +242,12 @@ def _side(
 
 
 class _System:
-    """F = 0 and growth = 0 in the unknowns X = (z, λ, μ), scaled as those of the branch."""
+    """F = 0 and growth = 0 in the unknowns X = (z, λ, μ), scaled as those of the branch.
+
+    Where branches of the same symmetry cross, that is singular. There F + βψ = 0, growth = 0 and
+    φ·∂F/∂λ = 0 are solved for (z, λ, β, μ): φ is the left null vector of ∂F/∂z, ψ that at the
+    start, and β = 0 on the curve (the unfolding of a transcritical point or a pitchfork).
+    """
 
     def __init__(
         self, branch: Branch, sheet: Sheet, special: Special, second: Steady, unit: float
@@ -248,8 +255,18 @@ class _System:
         self.special, self.second, self.unit = special, second, unit
         self.first = Steady(branch.experiment, branch.name)
         self.sheet = sheet
+        self.size = sheet.right.shape[1] + 1
         self.curve = Curve(self._residual, self._jacobian, self._slope)
         self._flow_at = lru_cache(maxsize=8)(self._flow)
+        self.unfolded: Array | None = None
+
+    def start(self, X: Array) -> Array:
+        """The unknowns at the point X = (z, λ) of the branch, where the curve starts."""
+        U, singular, _ = np.linalg.svd(self.sheet.curve.jacobian(X))
+        if self.special.kind == "branch-point" and singular[-1] < SINGULAR * singular[0]:
+            self.unfolded = U[:, -1]
+            X = np.append(X, 0.0)
+        return np.append(X, 0.0)
 
     def _at(self, X: Array) -> tuple[Steady, Sheet]:
         return self._flow_at(self.second.value + self.unit * float(X[-1]))
@@ -261,44 +278,55 @@ class _System:
     def values(self, X: Array) -> tuple[float, float, float]:
         """Both parameters and ε."""
         steady, sheet = self._at(X)
-        x, value = sheet.split(X[:-1])
+        x, value = sheet.split(X[: self.size])
         other = self.second.value + self.unit * float(X[-1])
         return value, other, steady.error(x, value)
 
-    def _growth(self, X: Array) -> float:
-        """Mean growth rate of the modes that cross: those closest to neutral."""
+    def _conditions(self, X: Array) -> Array:
+        """What vanishes beside F: the growth rate and, if unfolded, φ·∂F/∂λ."""
         steady, sheet = self._at(X)
-        problem = steady.problem
-        J = problem.jacobian(*sheet.split(X[:-1]))
+        J = steady.problem.jacobian(*sheet.split(X[: self.size]))
         if not np.isfinite(J).all():
-            return np.nan
+            return np.full(1 if self.unfolded is None else 2, np.nan)
+        growth = self._growth(steady, sheet, J)
+        if self.unfolded is None:
+            return np.array([growth])
+        left = np.linalg.svd(sheet.curve.jacobian(X[: self.size]))[0][:, -1]
+        left = left * np.sign(left @ self.unfolded)
+        return np.array([growth, left @ sheet.curve.slope(X[: self.size])])
+
+    def _growth(self, steady: Steady, sheet: Sheet, J: Array) -> float:
+        """Mean growth rate of the modes that cross: those closest to neutral."""
         eigenvalues = moving_modes(np.linalg.eigvals(J).astype(complex), sheet.neutral)
-        growth = problem.growth(eigenvalues)
+        growth = steady.problem.growth(eigenvalues)
         if self.special.kind in ("hopf", "neimark-sacker"):
             growth = growth[np.abs(np.imag(eigenvalues)) > 1e-8 * np.abs(eigenvalues).max()]
         return float(growth[np.argsort(np.abs(growth))[: self.special.multiplicity]].mean())
 
     def _residual(self, X: Array) -> Array:
-        sheet = self._at(X)[1]
-        return np.append(sheet.curve.residual(X[:-1]), self._growth(X))
+        F = self._at(X)[1].curve.residual(X[: self.size])
+        if self.unfolded is not None:
+            F = F + X[-2] * self.unfolded
+        return np.append(F, self._conditions(X))
 
-    def _difference(self, X: Array, index: int) -> float:
+    def _difference(self, X: Array, index: int) -> Array:
         step = np.zeros(len(X))
         step[index] = DIFFERENCE * (1 + np.abs(X).max())
-        return (self._growth(X + step) - self._growth(X - step)) / (2 * step[index])
+        return (self._conditions(X + step) - self._conditions(X - step)) / (2 * step[index])
 
     def _jacobian(self, X: Array) -> Array:
-        sheet = self._at(X)[1]
-        inner = X[:-1]
-        matrix = np.empty((len(inner), len(inner)))
-        matrix[:-1, :-1] = sheet.curve.jacobian(inner)
-        matrix[:-1, -1] = sheet.curve.slope(inner)
-        matrix[-1] = [self._difference(X, i) for i in range(len(inner))]
+        curve, inner, n = self._at(X)[1].curve, X[: self.size], self.size
+        matrix = np.zeros((len(X) - 1, len(X) - 1))
+        matrix[: n - 1, : n - 1] = curve.jacobian(inner)
+        matrix[: n - 1, n - 1] = curve.slope(inner)
+        if self.unfolded is not None:
+            matrix[: n - 1, n] = self.unfolded
+        matrix[n - 1 :, :n] = np.array([self._difference(X, i) for i in range(n)]).T
         return matrix
 
     def _slope(self, X: Array) -> Array:
         step = np.zeros(len(X))
         step[-1] = DIFFERENCE
-        change = self._at(X + step)[1].curve.residual(X[:-1])
-        change = change - self._at(X - step)[1].curve.residual(X[:-1])
+        change = self._at(X + step)[1].curve.residual(X[: self.size])
+        change = change - self._at(X - step)[1].curve.residual(X[: self.size])
         return np.append(change / (2 * DIFFERENCE), self._difference(X, len(X) - 1))

@@ -11,7 +11,7 @@ import numpy as np
 import scipy
 from numpy.typing import NDArray
 
-from solvers.stability.arclength import advance
+from solvers.stability.arclength import advance, node_at
 from solvers.stability.problem import Spectrum, moving_modes
 from solvers.stability.track import EDGE, Point, Sheet, SpecialPoint, Track
 
@@ -90,6 +90,19 @@ def _opposite_crossings(field: Sheet, a: Point, b: Point) -> bool:
     return bool((moving & (before < 0) & (then > 0)).any() and ((before > 0) & (then < 0)).any())
 
 
+def _between_nodes(a: Point, b: Point, s: float) -> tuple[Array, Array]:
+    """The cubic through two points along their tangents, at the share s, and its direction.
+
+    Where branches cross, points along a's tangent alone would be taken to the other branch.
+    """
+    away = b.node.X - a.node.X
+    size = float(np.linalg.norm(away))
+    first, last = size * a.node.tangent - away, away - size * b.node.tangent
+    X = a.node.X + s * away + s * (1 - s) * ((1 - s) * first + s * last)
+    slope = away + (1 - s) * (1 - 3 * s) * first + s * (2 - 3 * s) * last
+    return X, slope / np.linalg.norm(slope)
+
+
 def _length(a: Point, b: Point) -> float:
     """The arclength of the step from a to b."""
     away = b.node.X - a.node.X
@@ -103,8 +116,10 @@ def special_points(field: Sheet, a: Point, b: Point) -> list[SpecialPoint]:
     def at(h: float) -> Point | None:
         """The point at arclength h, or next to it if the equations are singular right there."""
         for near in (h, h + 1e-11 * length, h - 1e-11 * length):
-            reached = advance(field.curve, a.node, near, exact=True)
-            if reached is not None:
+            guess, tangent = _between_nodes(a, b, near / length)
+            corrected = field.curve.correct(guess, tangent, exact=True)
+            reached = corrected and node_at(field.curve, corrected[0], tangent, near)
+            if reached:
                 return field.point(reached[0])
         return None
 

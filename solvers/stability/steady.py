@@ -147,11 +147,19 @@ class Steady:
     def _head(self, experiment: Experiment) -> Array:
         return experiment.layout.unpack(experiment.initial_state())[2]
 
+    def _apart(self) -> Experiment:
+        """The experiment with a start that is physical whatever the teacher is: R = 0."""
+        experiment = self.experiment
+        if experiment.initial.random is not None:
+            return experiment
+        R = experiment.layout.unpack(experiment.initial_state())[1]
+        return experiment.replace(**{"initial.R": np.zeros_like(R).tolist()})
+
     def _interpolated(self, base: Parameters) -> Callable[[float], tuple[Parameters, Array]]:
         width = max(abs(self.value), 1.0)
         first = min(max(self.value - width / 2, self.limits[0]), self.limits[1] - width)
         nodes = first + width * np.linspace(0, 1, DEGREE + 2)
-        sampled = [self.experiment.replace(**{str(self.parameter): float(v)}) for v in nodes]
+        sampled = [self._apart().replace(**{str(self.parameter): float(v)}) for v in nodes]
         values = [{**e.parameters, "_head": self._head(e)} for e in sampled]
         base = {**base, "_head": self._head(self.experiment)}
         polynomials = {}

@@ -6,7 +6,7 @@ import pytest
 from solvers.errors import ExperimentError
 from solvers.stability.arclength import Steps
 from solvers.stability.branch import Diagram
-from solvers.stability.continuation import continue_branch
+from solvers.stability.continuation import continue_all, continue_branch
 from solvers.stability.curves import special_curve, special_curves
 from solvers.stability.fixed_points import fixed_point_near
 from solvers.stability.rates import critical_rate
@@ -47,3 +47,20 @@ def test_a_curve_needs_modes_that_cross_and_a_range_around_the_value(meta):
             special_curve(branch, fold, key, *ends)
         with pytest.raises(ExperimentError, match=words):
             special_curves(Diagram(experiment, "rule.outer_rate", (branch,)), key, *ends)
+
+
+def test_a_point_where_branches_cross_is_one_point_with_one_curve(committee):
+    """The perfect state, which meets a branch of its own symmetry at the critical rate."""
+    diagram = continue_all(committee(2), "rule.outer_rate", 2.0, 2.5, starts=8)
+    crossings = [s.parameter for b in diagram for s in b.special_points]
+    assert len(crossings) >= 2
+    np.testing.assert_allclose(crossings, 2.3068276961, atol=1e-8)
+    (curve,) = special_curves(diagram, "model.teacher_overlap", 0.9, 1.1)
+    assert curve.second.min() < 0.92
+    assert curve.second.max() > 1.08
+    for rate, overlap in zip(curve.first[::6], curve.second[::6], strict=True):
+        state = overlap * np.eye(2)
+        same = {"Q": state.tolist(), "R": state.tolist(), "w": 1.0}
+        there = committee(2).replace(**{"model.teacher_overlap": overlap, "initial": same})
+        point = fixed_point_near(there, state, state, np.ones(2))
+        assert critical_rate(point) == pytest.approx(rate, abs=1e-7)
