@@ -108,8 +108,8 @@ def entry(expr: Indexed, latex: bool) -> str:
     """A tensor's entry with its indices."""
     name, at = str(expr.base.label), [plain(i) for i in expr.indices if range_of(i) != "one"]
     symbol, subscript = symbol_of(name, latex), " ".join(at) if latex else "".join(at)
-    if not at:
-        return symbol
+    if not at:  # a number may be raised to a power
+        return f"{{{symbol}}}" if latex and "^" in symbol else symbol
     if name.split("_")[0] in ("I2", "I4", "A4") and "bar" not in name:
         return f"{symbol}({', '.join(at)})"
     return f"{symbol}_{{{subscript}}}" if latex else f"{symbol}_{subscript}"

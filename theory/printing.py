@@ -12,7 +12,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 import sympy
-from sympy import Expr, Symbol
+from sympy import Expr, Indexed, Symbol
 
 from theory.activations import Activation, erf
 from theory.averages import NoClosedFormError, closed_form
@@ -48,13 +48,20 @@ class Style:
     def terms(self, piece: Piece) -> list[str]:
         """The signed terms of a piece's right-hand side, with their sums."""
         parts: list[str] = []
-        for term in piece.terms():
+        for term in (part for whole in piece.terms() for part in self._spread(whole)):
             sums = tuple(i for i in piece.summed(term) if range_of(i) != "one")
             negative = term.could_extract_minus_sign()
             term = -term if negative else term
             text = self._summed(term, sums) if sums else self.expression(term)
             parts.append(("- " if negative else "+ ") + text)
         return [parts[0][2:] if parts[0][0] == "+" else f"-{parts[0][2:]}", *parts[1:]]
+
+    def _spread(self, term: Expr) -> tuple[Expr, ...]:
+        """The term; in LaTeX term by term where a factor is a sum that is longer than a line."""
+        for factor in sympy.Mul.make_args(term) if self.latex else ():
+            if factor.is_Add and factor.has(Indexed) and sympy.count_ops(factor) > 4 * LONG:
+                return tuple(term / factor * part for part in factor.args)
+        return (term,)
 
     def sum(self, value: Expr) -> str:
         """A sum without indices, in LaTeX over as many lines as it needs."""
@@ -190,8 +197,7 @@ def _shortened(value: Expr, parts: dict[Expr, Symbol], latex: bool) -> Expr:
             return part.func(*(a if a.is_Atom else name(a) for a in made.args))
         return name(made) if made.is_Add and sympy.count_ops(made) > LONG else made
 
-    terms = sympy.Add.make_args(value)
-    return sympy.Add(*(t if t.is_Atom else t.func(*map(inside, t.args)) for t in terms))
+    return sympy.Add(*map(inside, sympy.Add.make_args(value)))
 
 
 LONG = 7

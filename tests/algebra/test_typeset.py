@@ -53,13 +53,31 @@ def formulas(latex):
     return found
 
 
+LINE = 66
+"""Letters that fit on a line of A4 at 11 pt, as ``width`` counts them: no box is overfull."""
+
+
+def width(line):
+    """Letters side by side: of a fraction the longer part, of indices and exponents one."""
+    line = re.sub(r"\\(left|right|quad|operatorname|math\w+|overline|widehat)\b", "", line)
+    before, line = "", re.sub(r"\\(?!frac|sqrt)[a-zA-Z]+", "x", line)
+    while line != before:
+        before = line
+        line = re.sub(r"[_^]\{[^{}]*\}", "'", line)
+        line = re.sub(r"\\frac\{([^{}]*)\}\{([^{}]*)\}", lambda m: max(m.groups(), key=len), line)
+        line = re.sub(r"(?:\\sqrt|(?<!frac)(?<!\}))\{([^{}]*)\}", r"\1", line)
+    return len(re.sub(r"[&\\ {}]", "", line))
+
+
 def typeset(latex):
-    """Typesets all formulas; the number of displayed ones."""
+    """Typesets all formulas, within their lines; the number of displayed ones."""
     found = formulas(latex)
     for displayed, source in found:
         assert source.isascii()
         html = pykatex.renderToString(source, displayMode=displayed, strict="error", output="html")
         assert "#cc0000" not in html, source
+        for line in source.splitlines() if displayed else ():
+            assert width(line) <= LINE, line
     return sum(displayed for displayed, _ in found)
 
 
@@ -76,6 +94,12 @@ def test_pages_of_blocks_and_task_sets_are_typeset(name):
         assert typeset(PrintedFlow.of(derived(name, structure), erf).latex()) == 3
 
 
+def test_pages_of_several_steps_on_one_support_are_typeset():
+    rule = Anil(outer_rate=1.0, inner_rate=1.0, order="exact", support=3, inner_steps=3,
+                regime="population")  # fmt: skip
+    assert typeset(PrintedFlow.of(derive(rule, Structure(linear=True)), linear).latex()) == 3
+
+
 @pytest.mark.parametrize("name", ANSAETZE)
 def test_reduced_pages_are_typeset(name):
     rule = Anil(outer_rate=1.0, inner_rate=1.0, head_rate=0.1)
@@ -83,7 +107,8 @@ def test_reduced_pages_are_typeset(name):
 
 
 def test_what_is_wrong_is_refused():
-    for wrong in (r"\frac{1", r"x^{(2)}^{(3)}", r"\left( x", "η", r"\nosuchcommand"):
+    long = " + ".join(["C_{12}"] * 40)
+    for wrong in (long, r"\frac{1", r"x^{(2)}^{(3)}", r"\left( x", "η", r"\nosuchcommand"):
         with pytest.raises((pykatex.ParseError, AssertionError)):
             typeset(f"\\begin{{align*}}{wrong}\\end{{align*}}")
 
