@@ -199,6 +199,8 @@ def stored_times(end: float, points: int, spacing: str, whole: bool = False) -> 
 
     Logarithmic spacing runs from end/10⁶ (from the first step) to the end, after 0 itself.
     """
+    if end == 0:
+        return np.zeros(1)
     if spacing == "log" and points > 2:
         first = 1.0 if whole else 1e-6 * end
         times = np.append(0.0, np.geomspace(first, end, points - 1))

@@ -156,9 +156,8 @@ def _assemble(
 ) -> Trajectory:
     """The trajectory at the stored times, with what is found on the path between them."""
     settings, layout = experiment.integrate, experiment.layout
-    times = stored_times(settings.time, settings.points, settings.spacing, path.discrete)
-    if path.end < settings.time:
-        times = np.append(times[times < path.end], path.end)
+    end = min(path.end, settings.time)
+    times = stored_times(end, settings.points, settings.spacing, path.discrete)
     with np.errstate(all="ignore"):
         y = path.at(times)
         series = {"error": compiled.along("error", parameters)(y)}
