@@ -110,8 +110,8 @@ def bifurcation_diagram(diagram: Diagram, axes: Axes, ordinate: Ordinate = error
 
 
 def _limit(axes: Axes, values: Array) -> None:
-    """A logarithmic axis where a branch grows beyond all bounds."""
-    if 0 < values.min() < values.max() / 30:
+    """A logarithmic axis where a branch grows beyond all bounds; not if another is at zero."""
+    if 1e-6 * values.max() < values.min() < values.max() / 30:
         axes.set_yscale("log")
 
 

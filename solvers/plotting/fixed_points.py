@@ -34,12 +34,15 @@ def spectra(found: FixedPoints, axes: Axes) -> Axes:
     """
     rows = []
     for row, point in enumerate(found):
+        growing = point.unstable
         for mode in point.modes:
-            grows = mode.growth > 1e-10 * float(np.abs(point.eigenvalues).max())
+            grows = growing > 0
+            growing -= mode.multiplicity
+            still = point.family > 0 and abs(mode.growth) < 1e-7 * np.abs(point.eigenvalues).max()
             axes.plot(
                 mode.growth, row, marker="^" if grows else "o", ls="none",
-                color=UNSTABLE if grows else STABLE, ms=6 if grows else 4.5,
-                mfc=UNSTABLE if grows else "white",
+                color=UNSTABLE if grows else style.GREY if still else STABLE,
+                ms=6 if grows else 4.5, mfc=UNSTABLE if grows else "white",
             )  # fmt: skip
             if mode.multiplicity > 1:
                 axes.annotate(
@@ -61,5 +64,8 @@ def spectra(found: FixedPoints, axes: Axes) -> Axes:
         Line2D([], [], marker="o", mfc="white", color=STABLE, ls="none", label="decays"),
         Line2D([], [], marker="^", color=UNSTABLE, ls="none", label="grows"),
     ]
-    axes.legend(handles=marks, loc="upper center", ncols=2)
+    if any(point.family for point in found):
+        marks.append(Line2D([], [], marker="o", mfc="white", color=style.GREY, ls="none"))
+        marks[-1].set_label("neutral in a family")
+    axes.legend(handles=marks, loc="upper center", ncols=3)
     return axes
