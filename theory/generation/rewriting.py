@@ -67,6 +67,8 @@ def _factored(program: Program, definition: Definition, piece: Piece, term: Expr
     units = definition.pieces[0].at[pair_axis(definition) :][:2] if definition.paired else ()
     paired = bool(units) and set(units) <= kept
     lead = (*(i for i in lead_of(definition) if i in kept), *units) if paired else ()
+    if not definition.paired and set(row_of(definition)) <= kept:
+        lead = row_of(definition)
     at = (*lead, *sorted(kept - set(lead), key=str)) or (index("o"),)
     base = program.define(f"{definition.name}_part", (at, product), paired=paired)
     return _factored(program, definition, piece, term / product * base[at])
