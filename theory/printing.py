@@ -173,8 +173,8 @@ def averages(flow: Flow, activation: Activation, latex: bool) -> list[tuple[str,
             continue
         lines.append((left, f"= {style.sum(value)}"))
     named = [(style.expression(name), f"= {style.sum(e)}") for e, name in parts.items()]
-    signs = [SIGNS[0 if latex else 1]] if any("sgn(" in r or "SignM" in r for _, r in lines) else []
-    return [*signs, *named, *lines]
+    signs = any("sgn}(" in right or "SignMoment(" in right for _, right in lines)
+    return [*([SIGNS[0 if latex else 1]] if signs else []), *named, *lines]
 
 
 def _covariance(i: int, j: int, latex: bool) -> Symbol:

@@ -129,6 +129,15 @@ def test_pages_are_complete(name):
     assert r"\mathrm{" + "d" not in explained
 
 
+@pytest.mark.parametrize("activation", [erf, relu], ids=lambda g: g.name)
+def test_orthant_moments_are_explained_where_they_occur(activation):
+    flow = PrintedFlow.of(derived("anil first, P"), activation)
+    for shown, name in ((flow.latex(), r"\mathrm{sgn}(\rho"), (flow.unicode(), "SignMoment(ρ")):
+        assert shown.count(name) == 1
+    for shown in (PrintedFlow.of(derived("sgd"), erf).latex(), flow.latex(averages=False)):
+        assert r"\mathrm{sgn}(" not in shown
+
+
 def test_adjoints_and_repeated_names_have_symbols_of_their_own():
     names = ("C_bar", "C_bar_2", "C_2_bar", "C_bar_bar", "C_bar_sym", "C_2", "w_adapted_2_bar")
     for latex in (True, False):
