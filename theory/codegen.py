@@ -311,15 +311,19 @@ class CompiledFlow:
         dQ, dR, dw = self._call("flow", y, parameters, S_finite=noise)
         return np.concatenate([dQ.ravel(), dR.ravel(), dw])
 
+    @cached_property
+    def _pairs_at_a_time(self) -> int:
+        """How many pairs of units the numpy flow takes at a time: all, if one reads another's."""
+        if "pair_of]" in self.source_of("flow"):
+            return len(self._layout["rows"])
+        return max(1, MOST_ENTRIES // (self.layout.hidden + self.layout.teacher_hidden) ** 2)
+
     def _rate(self, parameters: Parameters) -> Callable[[Array], Array]:
         """rhs by numpy at given parameters, so many pairs of units at a time as memory is for."""
-        unpack, fields = self.layout.unpack, self.layout.hidden + self.layout.teacher_hidden
-        count = len(self._layout["rows"])
-        alone = "pair_of]" in self.source_of("flow")  # pairs read what is defined for others
-        step = count if alone else max(1, MOST_ENTRIES // fields**2)
+        unpack, step = self.layout.unpack, self._pairs_at_a_time
         parts = [
             self._prepared("flow", parameters, slice(first, first + step))
-            for first in range(0, count, step)
+            for first in range(0, len(self._layout["rows"]), step)
         ]
 
         def rate(y: Array) -> Array:

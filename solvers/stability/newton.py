@@ -118,6 +118,8 @@ def _shifted_step(J: Array, F: Array, mu: float) -> Array:
 
 def _shortest(J: Array, F: Array) -> Array:
     """The shortest of the steps δ that minimise |Jδ + F|."""
+    if not np.isfinite(J).all():  # LAPACK would complain on the standard output
+        raise np.linalg.LinAlgError("the Jacobian is not finite")
     return -np.linalg.lstsq(J, F, rcond=SINGULAR)[0].astype(float, copy=False)
 
 

@@ -18,8 +18,8 @@ Array = NDArray[np.float64]
 
 ANSATZE = 80
 """Alignment patterns that are tried, at most."""
-POINTS, STEPS = 400, 20_000
-"""Points of a trajectory that are looked at, and steps of a map, at most."""
+POINTS, STEPS, ORBIT = 400, 2000, 20_000
+"""Points of a trajectory that are looked at, steps of an integrator and of a map, at most."""
 
 
 def structured(
@@ -70,7 +70,9 @@ def slow_points(
     found, diverged = [], 0
     for start in starts:
         path = _trajectory(problem, start, value, time)
-        if path.status is not Status.success:
+        if path.status is Status.interrupted:
+            raise KeyboardInterrupt
+        if path.status is Status.diverged:
             diverged += 1
             continue
         times = path.mesh[:: 1 + len(path.mesh) // POINTS]
@@ -92,8 +94,8 @@ def _trajectory(problem: Problem, start: Array, value: float, time: float) -> Pa
         return bool(np.abs(x).max(initial=0.0) < DIVERGENCE)
 
     if problem.discrete:
-        return iterate(rate, start, int(min(time, STEPS)), bounded)
-    return solve(rate, jacobian, start, time, bounded, rtol=1e-6, atol=1e-12)
+        return iterate(rate, start, int(min(time, ORBIT)), bounded)
+    return solve(rate, jacobian, start, time, bounded, rtol=1e-6, atol=1e-12, most=STEPS)
 
 
 def _patterns(M: int) -> Array:

@@ -87,6 +87,7 @@ def solve(
     method: str = "LSODA",
     rtol: float = 1e-8,
     atol: float = 1e-12,
+    most: int = MOST_STEPS,
 ) -> Path:
     """The solution of dy/dα = rate(y) from y(0) = start to α = time, with dense output.
 
@@ -105,7 +106,7 @@ def solve(
                 solver = getattr(scipy.integrate, method)(
                     rhs, 0.0, start, time, rtol=rtol, atol=atol, **extra
                 )
-                status, trouble = _march(solver, method, jac, bounded, nodes, pieces)
+                status, trouble = _march(solver, method, jac, bounded, nodes, pieces, most)
                 stuck = status is Status.not_converged and not rhs.cause
                 if stuck and _runs_off(solver.t, solver.y, rhs(solver.t, solver.y)):
                     status = Status.diverged
@@ -115,7 +116,7 @@ def solve(
         status, trouble = Status.not_converged, rhs.cause
     message = ""
     if status is Status.not_converged:
-        message = _stuck(method, nodes[-1], trouble)
+        message = _stuck(method, nodes[-1], trouble or f"more than {most} steps")
     elif status is not Status.success:
         message = explain(status, nodes[-1], time)
     counts = {"rhs": rhs.calls, "jacobian": jac.calls, "steps": len(pieces)}
@@ -130,6 +131,7 @@ def _march(
     bounded: Callable[[Array], bool],
     nodes: list[float],
     pieces: list[Any],
+    most: int,
 ) -> tuple[Status, str | None]:
     """Steps to the end or the first trouble; steps are added to ``nodes`` and ``pieces``."""
     while solver.status == "running":
@@ -138,7 +140,7 @@ def _march(
         trouble = _step(solver)
         if not trouble and solver.t <= nodes[-1]:
             trouble = "its steps have vanished"
-        if trouble or len(pieces) == MOST_STEPS:
+        if trouble or len(pieces) == most:
             return Status.not_converged, trouble
         if not np.isfinite(solver.y).all():
             return Status.diverged, None
@@ -279,10 +281,9 @@ def explain(status: Status, reached: float, time: float) -> str:
     )
 
 
-def _stuck(method: str, reached: float, trouble: str | None) -> str:
-    cause = trouble.rstrip(".") if trouble else f"more than {MOST_STEPS} steps"
+def _stuck(method: str, reached: float, trouble: str) -> str:
     other = "DOP853" if method != "DOP853" else "LSODA"
     return (
-        f"{method} could not go beyond time {reached:.6g} ({cause}). Try integrate.method = "
-        f'"{other}" or a larger integrate.rtol.'
+        f"{method} could not go beyond time {reached:.6g} ({trouble.rstrip('.')}). "
+        f'Try integrate.method = "{other}" or a larger integrate.rtol.'
     )
