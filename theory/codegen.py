@@ -266,26 +266,17 @@ class CompiledFlow:
 
     def finite_noise(self, y: Array, parameters: Parameters) -> Array:
         """S (K, K) at a finite support P, by cubature or the closure that the rule names."""
-        C, w = self._fields(y, parameters)
-        step = finite_step(self.rule, parameters)
-        heads, weights = parameters["noise_heads"], parameters["noise_weights"]
-        return finite_support.noise(C, w, heads, weights, step, self.activation)
+        return self._over_supports(finite_support.noise, y, parameters)
 
     def noise_estimate(self, y: Array, parameters: Parameters) -> float:
         """Error of the cubature of S at y, relative to its largest entry; 0 where S is closed."""
         if not self._finite:
             return 0.0
-        C, w = self._fields(y, parameters)
-        step = finite_step(self.rule, parameters)
-        heads, weights = parameters["noise_heads"], parameters["noise_weights"]
-        return finite_support.noise_estimate(C, w, heads, weights, step, self.activation)
+        return self._over_supports(finite_support.noise_estimate, y, parameters)
 
     def _finite_noise_along(self, y: Array, parameters: Parameters) -> dict[str, Array]:
         """S and its derivative along every coordinate of the state."""
-        C, w = self._fields(y, parameters)
-        step = finite_step(self.rule, parameters)
-        heads, weights = parameters["noise_heads"], parameters["noise_weights"]
-        S, by_C, by_w = finite_support.noise_jacobian(C, w, heads, weights, step, self.activation)
+        S, by_C, by_w = self._over_supports(finite_support.noise_jacobian, y, parameters)
         Q, R, dw = (self._layout[name] for name in ("Q_dot", "R_dot", "w_dot"))
         dC = field_covariance(Q, R, np.zeros_like(self._given("T", parameters)))
         if self.layout.blocks is not None:
@@ -293,13 +284,15 @@ class CompiledFlow:
         dot = np.einsum("klac,yac->ykl", by_C, dC) + np.einsum("klj,yj->ykl", by_w, dw)
         return {"S_finite": S, "S_finite_dot": dot}
 
-    def _fields(self, y: Array, parameters: Parameters) -> tuple[Array, Array]:
-        """Covariance C (N, N) of the fields of one task, and w."""
+    def _over_supports(self, average: Callable[..., Any], y: Array, parameters: Parameters) -> Any:
+        """An average over finite supports at the covariance of the fields of one task, and w."""
         Q, R, w = self.layout.unpack(y)
         C = field_covariance(Q, R, self._given("TT", parameters))
         if self.layout.blocks is not None:
             C = np.einsum("b,bac->ac", parameters["variance"], C)
-        return C, w
+        heads, weights = parameters["noise_heads"], parameters["noise_weights"]
+        step = finite_step(self.rule, parameters)
+        return average(C, w, heads, weights, step, self.activation)
 
     def rhs(self, y: Array, parameters: Parameters) -> Array:
         """dy/dα at y, shape (size,)."""
