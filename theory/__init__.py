@@ -45,6 +45,8 @@ _HOMES = {
 }
 """The module that each public name lives in."""
 
+__all__ = list(_HOMES)  # pyright: ignore[reportUnsupportedDunderAll]
+
 
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
