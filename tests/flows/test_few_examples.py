@@ -68,6 +68,15 @@ def test_what_moves_at_leading_order_is_refused():
     with pytest.raises(NoTheoryError):
         corrections(Queries(**RATES))
 
+    class Fitted(Maml):
+        """A step on J, then the best head."""
+
+        def adapt(self, network, task):
+            return super().adapt(network, task).fit_head(task.support)
+
+    with pytest.raises(NoTheoryError, match="a head fitted on a finite support"):
+        derive(Fitted(**RATES))
+
 
 def finite_step(study, N, samples, seed):
     """Σ_a c_ka x_a, Σ_ab c_ka c_lb ξ_a·ξ_b/N and the head's step at dimension N, (samples, …).

@@ -32,6 +32,8 @@ MOVED = (
     "theory: set rule.inner_steps = 1 or rule.support_ratio = inf"
 )
 
+FITTED = "a head fitted on a finite support has no closed theory: set rule.support = inf"
+
 
 class Unit(sympy.Function):
     """g⁽ʳ⁾(x) as Unit(r, x), for any g."""
@@ -97,6 +99,10 @@ class ExampleNetwork:
         overlap = ImmutableDenseMatrix(self.fields.rows, self.fields.rows, overlap_of)
         fields = self.fields + representation * overlap * self.descent(examples, h)
         return replace(self, head=stepped, fields=fields, moved=True)
+
+    def fit_head(self, examples: range, *, ridge: Any = 0) -> ExampleNetwork:
+        """Raises NoTheoryError: its mean over supports is not known."""
+        raise NoTheoryError(FITTED)
 
     def head_descent(self, examples: range) -> ImmutableDenseMatrix:
         """−∂loss/∂w."""

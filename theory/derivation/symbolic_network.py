@@ -10,7 +10,7 @@ import sympy
 from sympy import Expr, IndexedBase, Symbol
 
 from theory.averages import Average
-from theory.derivation import finite_head, microscopic
+from theory.derivation import few_examples, finite_head, microscopic
 from theory.derivation.differentiation import pull_back
 from theory.derivation.indexed import Piece, Program, indices
 from theory.derivation.noise import query_noise
@@ -307,9 +307,7 @@ class Derivation:
 
     def fit_head(self, network: SymbolicNetwork, examples: Examples, ridge: Any) -> SymbolicNetwork:
         if examples.finite:
-            raise NoTheoryError(
-                "a head fitted on a finite support has no closed theory: set rule.support = inf"
-            )
+            raise NoTheoryError(few_examples.FITTED)
         program, fields = self.program, network.fields
         lead = fields.lead
         gram = program.define(
