@@ -1,6 +1,6 @@
 """From indexed definitions to loops over indices, for the compiled tier.
 
-Each definition becomes nested loops over plain numbers, in one function that numba compiles. What
+Each definition becomes nested loops over plain numbers, in one function that LLVM compiles. What
 belongs to one pair of learner units is kept in scratch space inside the loop over pairs, so that
 it stays in the fastest memory; everything else lies in one work array, at offsets that the source
 names. Sums over several indices are taken two factors at a time where that is cheaper.
