@@ -299,7 +299,7 @@ def test_matrices_that_are_no_covariance():
         gaussian_average(g, X[:2], [[1, 2], [2, 1]])
     with pytest.raises(ValueError, match="symmetric"):
         gaussian_average(g, X[:2], [[1, 0], [sympy.Rational(1, 2), 1]])
-    with pytest.raises(ValueError, match="shape \(2, 2\)"):
+    with pytest.raises(ValueError, match=r"shape \(2, 2\)"):
         gaussian_average(g, X[:2], [[1]])
     with pytest.raises(DomainError, match=r"array\(3\.\)"):
         numeric(((0,), (0,)), erf)(1.0, 3.0, 1.0)
