@@ -1,5 +1,6 @@
 """A rule that another distribution brings: one file, one entry point, and the command knows it."""
 
+import inspect
 import json
 import os
 import subprocess
@@ -7,7 +8,9 @@ import sys
 
 import pytest
 
-RULE = '''
+from tests.flows.test_own_rule import RidgeReptile
+
+RULE = """
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -15,19 +18,7 @@ from theory.rules import MetaRule
 from theory.rules.base import rate
 
 
-@dataclass(frozen=True, kw_only=True)
-class RidgeReptile(MetaRule):
-    """The head is fitted with a ridge; the initial head moves towards the fitted ones."""
-
-    name: ClassVar[str] = "ridge-reptile"
-    ridge: float = rate("λ, ridge of the fitted head")
-
-    def adapt(self, network: Any, task: Any) -> Any:
-        return network.fit_head(task.support, ridge=self.ridge)
-
-    def head_step(self, network: Any, adapted: Any, task: Any) -> Any:
-        return adapted.head - network.head
-'''
+""" + inspect.getsource(RidgeReptile)
 PROJECT = """
 [build-system]
 requires = ["hatchling"]
