@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -61,13 +62,13 @@ def _variable(
     return Variable((dims,) if isinstance(dims, str) else dims, np.asarray(values), attrs or {})
 
 
-class Tabular:
+class Tabular(ABC):
     """A result that is arrays on named axes."""
 
     @property
+    @abstractmethod
     def arrays(self) -> Arrays:
         """Everything, as it is written to a file."""
-        raise NotImplementedError
 
     @property
     def dataset(self) -> xarray.Dataset:

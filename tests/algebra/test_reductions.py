@@ -74,6 +74,18 @@ def values(reduction, p, k, m, scalars=None):
     }
 
 
+def full_rates(rule, k, m, p, activation=erf):
+    """Rates of the reduced overlaps and the error, by the full flow of K = k and M = m units."""
+    compiled = compile_flow(rule, Layout(k, m), activation)
+    y = compiled.layout.pack(*full_state(k, m))
+    dQ, dR, dw = compiled.layout.unpack(compiled.rhs(y, p))
+    expected = {"Q": dQ[0, 0], "C": dQ[0, 1], "R": dR[0, 0], "S": dR[0, 1], "w": dw[0]}
+    if k > m:
+        expected |= {"D": dQ[0, m], "Q_x": dQ[m, m], "C_x": dQ[m, m + 1], "R_x": dR[m, 0]}
+        expected |= {"w_x": dw[m]}
+    return expected | {"error": compiled.error(y, p)}
+
+
 @pytest.mark.parametrize(
     ("name", "ansatz", "k", "m"),
     [(name, SPECIALISED, 5, 3) for name in RULES]
@@ -85,14 +97,7 @@ def test_reduced_rates_are_those_of_the_full_flow(name, ansatz, k, m):
     spread = np.zeros((m, m)) if rule.one_task else 0.2 * np.eye(m) + 0.1
     known = {"v_d": 0.0, "v_o": 0.0} if rule.one_task else {}
     p = parameters(rule, TaskDistribution(np.full(m, 0.8), spread, None, 0.3), np.eye(m))
-    compiled = compile_flow(rule, Layout(k, m), erf)
-    y = compiled.layout.pack(*full_state(k, m))
-    dQ, dR, dw = compiled.layout.unpack(compiled.rhs(y, p))
-    expected = {"Q": dQ[0, 0], "C": dQ[0, 1], "R": dR[0, 0], "S": dR[0, 1], "w": dw[0]}
-    if k > m:
-        expected |= {"D": dQ[0, m], "Q_x": dQ[m, m], "C_x": dQ[m, m + 1], "R_x": dR[m, 0]}
-        expected |= {"w_x": dw[m]}
-    expected["error"] = compiled.error(y, p)
+    expected = full_rates(rule, k, m, p)
     reduction = reduce(derive(rule), ansatz, erf)
     found = values(reduction, p | known, k, m)
     assert found.keys() == expected.keys()

@@ -38,6 +38,10 @@ SLACK = 1e-12
 FLOOR = 1e-16
 """Determinants are kept above this, so that where a field determines another one rounding is not
 taken for an angle; costs 1e-8 at exactly singular correlations."""
+SINGULAR = 1e-13
+"""Three fields whose correlations have no larger determinant explain a fourth altogether."""
+LEAST = 1e-8
+"""R² is kept above this, so that it can be divided by."""
 CHUNK = 4096
 """Integrand values held at a time, so that they stay in the processor's cache."""
 
@@ -173,9 +177,9 @@ def _four(rho: Six) -> Array:
     if not (np.all(volumes >= -SLACK) and np.all(volume - explained >= -SLACK)):
         bad = int(np.argmin(np.minimum(volumes.min(axis=0), volume - explained)))
         raise DomainError(f"no correlation matrix: {[float(x[bad]) for x in rho]}")
-    safe = volume > 1e-13
+    safe = volume > SINGULAR
     ratio = np.divide(explained, volume, out=np.ones_like(volume), where=safe)
-    radius = np.sqrt(np.minimum(np.maximum(ratio, 1e-8), 1.0))
+    radius = np.sqrt(np.minimum(np.maximum(ratio, LEAST), 1.0))
     half = half_of(radius)
     bucket = np.searchsorted(REACH[:-1], half)
     result = np.empty_like(a)
@@ -243,7 +247,7 @@ def _six(correlations: Array) -> float:
     first = int(np.argmin(shares))
     order = [first, *(i for i in range(6) if i != first)]
     M = M[np.ix_(order, order)]
-    radius = np.sqrt(min(max(shares[first], 1e-8), 1.0))
+    radius = np.sqrt(min(max(shares[first], LEAST), 1.0))
     half = half_of(radius)
     node, weight = legendre(COUNTS[np.searchsorted(REACH[:-1], half)])
     share = 2 / (1 + (half * node) ** 2)

@@ -4,7 +4,9 @@ from math import nan, pi, sqrt
 
 from theory.gaussian.plackett import (
     COUNTS,
+    LEAST,
     REACH,
+    SINGULAR,
     SLACK,
     explained_of,
     half_of,
@@ -59,8 +61,8 @@ def sign_moment(
                 d = rho13
                 e = rho14
     explained = explained_of(a, b, c, d, e, f)
-    ratio = explained / volume if volume > 1e-13 else 1.0
-    radius = sqrt(min(max(ratio, 1e-8), 1.0))
+    ratio = explained / volume if volume > SINGULAR else 1.0
+    radius = sqrt(min(max(ratio, LEAST), 1.0))
     half = half_of(radius)
     place = 0
     while RULES[place] < half:
