@@ -9,7 +9,6 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property
-from inspect import isfunction
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -39,7 +38,8 @@ class Activation:
     """g by a ``formula``, or by numpy ``functions`` (g, g', g'', …).
 
     The formula is a sympy expression in one symbol, or a function that makes one of its argument.
-    An activation given by functions has no formulas: its averages are taken by quadrature.
+    An activation given by functions has no formulas: its averages are taken by quadrature. The
+    flow asks for g', its Jacobian for more derivatives.
     ``shipped`` tells the traits of an activation of this package, which its formula must have too.
 
     >>> import sympy
@@ -73,7 +73,12 @@ class Activation:
         from theory.symbols import X
 
         formula: Any = self.formula
-        expression = sympy.sympify(formula(X) if isfunction(formula) else formula, strict=True)
+        if callable(formula) and not isinstance(formula, sympy.Basic):
+            formula = formula(X)
+        try:
+            expression = sympy.sympify(formula, strict=True)
+        except sympy.SympifyError:
+            raise ValueError(f"activation {self.name}: {formula!r} is no formula") from None
         free = expression.free_symbols
         if len(free) > 1:
             raise ValueError(f"activation {self.name}: {expression} has more than one symbol")
@@ -103,7 +108,10 @@ class Activation:
         elif order < len(self.functions):
             function = self.functions[order]
         else:
-            raise ValueError(f"activation {self.name}: derivative {order} was not given")
+            raise ValueError(
+                f"activation {self.name}: derivative {order} is needed; add it to the functions, "
+                "or give a formula"
+            )
         values = np.asarray(function(x), dtype=float)
         return values if values.shape == x.shape else np.broadcast_to(values, x.shape)
 

@@ -9,7 +9,9 @@ displacement of the inner loop held fixed at order "first". The noise is ⟨c_k 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import sympy
 from sympy import Expr, IndexedBase, Symbol
@@ -18,9 +20,10 @@ from theory.derivation import finite_head
 from theory.derivation.differentiation import pull_back
 from theory.derivation.indexed import Definition, Piece, Program, index, indices
 from theory.derivation.noise import pushed_noise, query_noise
-from theory.derivation.symbolic_network import Derivation, SymbolicNetwork
+from theory.derivation.symbolic_network import Derivation, SymbolicNetwork, Vector
 from theory.errors import NoTheoryError
-from theory.rules.base import Rule, named
+from theory.rules import Rule, argument
+from theory.rules.base import named
 from theory.statement import PLAIN, Structure, is_finite
 
 k, l, a, c, d, b, t, x, z, m, n = indices("k l a c d b t x z m n")
@@ -61,7 +64,7 @@ def symbolic(rule: Rule) -> Rule:
     """The same rule with its rates as symbols; what selects an equation keeps its value."""
     stated = named(rule)
     rates = [f.name for f in fields(rule) if getattr(stated, f.name) == f.name]
-    return replace(rule, **{name: Symbol(name, nonnegative=True) for name in rates})
+    return replace(rule, **{n: Symbol(argument(n), nonnegative=True) for n in rates})
 
 
 def _check(rule: Rule) -> None:
@@ -82,10 +85,11 @@ def derive(rule: Rule, structure: Structure = PLAIN) -> Flow:
     _check(rule)
     derivation = Derivation(symbolic(rule), rule, structure.blocks, structure.linear)
     network = derivation.initial_network()
-    adapted = derivation.rule.adapt(network, derivation.task)
+    adapted = _stated(rule, SymbolicNetwork, derivation.rule.adapt, network, derivation.task)
     error, objective = derivation.error(adapted), derivation.objective(adapted)
     gradient, head_gradient = _gradients(derivation, network, adapted, objective)
-    custom = derivation.rule.head_step(network, adapted, derivation.task)
+    head_step = derivation.rule.head_step
+    custom = _stated(rule, Vector | None, head_step, network, adapted, derivation.task)
     if custom is not None:
         head_gradient = -derivation.mean(custom)
     noise = None
@@ -103,6 +107,22 @@ def derive(rule: Rule, structure: Structure = PLAIN) -> Flow:
     }
     scalars = tuple(sorted(used - labels))
     return Flow(rule, structure, program, scalars, corrections=derivation.corrections)
+
+
+def _stated(rule: Rule, kind: Any, step: Callable[..., Any], *arguments: Any) -> Any:
+    """What a part of the rule's statement returns; refuses what only numbers could be put into."""
+    part = f"rule {rule.name!r}: {step.__name__}"
+    try:
+        made = step(*arguments)
+    except TypeError as error:
+        raise NoTheoryError(
+            f"{part} does what has no theory ({error}); heads may be added, subtracted and "
+            "multiplied by numbers"
+        ) from error
+    if not isinstance(made, kind):
+        wanted = "the adapted network" if kind is SymbolicNetwork else "a step of the head"
+        raise NoTheoryError(f"{part} returns {made!r}; return {wanted}")
+    return made
 
 
 def _gradients(

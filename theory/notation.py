@@ -2,6 +2,13 @@
 
 import re
 
+GREEK = {
+    "α": "alpha", "β": "beta", "γ": "gamma", "δ": "delta", "ε": "varepsilon", "ζ": "zeta",
+    "η": "eta", "θ": "theta", "κ": "kappa", "λ": "lambda", "μ": "mu", "ν": "nu", "ξ": "xi",
+    "π": "pi", "ρ": "rho", "σ": "sigma", "τ": "tau", "φ": "varphi", "χ": "chi", "ψ": "psi",
+    "ω": "omega", "Γ": "Gamma", "Δ": "Delta", "Λ": "Lambda", "Φ": "Phi", "Ω": "Omega",
+}  # fmt: skip
+"""Greek letters by their names."""
 NAMES = {
     "outer_rate": (r"\eta_J", "η_J"),
     "head_rate": (r"\eta_w", "η_w"),
@@ -241,6 +248,7 @@ ADJOINTS = (
     "ˢ: symmetrised",
 )
 
+_SYMBOL = re.compile(r"([^\W\d_])(?:_([^\W_]+))?, ")
 _SUFFIX = re.compile(r"(.+)_(bar_sym|bar|\d+)")
 
 
@@ -261,15 +269,25 @@ def symbol_of(name: str, latex: bool) -> str:
     return rf"\widehat{{{stem}}}{mark}" if latex else f"∂ε/∂{stem}{mark}"
 
 
+def rate_symbol(name: str, doc: str) -> tuple[str, str]:
+    """The symbol of a rate: the one that its documentation begins with, "η_J, …", or its name."""
+    if name in NAMES:
+        return NAMES[name]
+    found = _SYMBOL.match(doc)
+    if not found:
+        return symbol_of(name.removeprefix("rate_"), True), name.removeprefix("rate_")
+    letter, index = found.groups()
+    stem = prose(letter).strip("$")
+    below = index if not index or len(index) == 1 else rf"\mathrm{{{index}}}"
+    return (f"{stem}_{{{below}}}" if index else stem), (f"{letter}_{index}" if index else letter)
+
+
 def rate_meaning(name: str, doc: str, latex: bool) -> str:
-    """A scalar and what its rule says of it; a documentation "η_J, outer rate" names its symbol."""
-    symbol, comma, meaning = doc.partition(", ")
-    meaning = meaning if comma and len(symbol) <= 5 else doc
-    plain = NAMES.get(name, (name, name))
-    if not latex:
-        return f"{plain[1]}: {meaning}"
-    tex = plain[0] if name in NAMES else symbol_of(name, latex)
-    return f"${tex}$: {prose(meaning)}"
+    """A rate's symbol and what its rule says of it."""
+    symbol = rate_symbol(name, doc)[0 if latex else 1]
+    found = _SYMBOL.match(doc)
+    meaning = doc[found.end() :] if found else doc
+    return f"${symbol}$: {prose(meaning)}" if latex else f"{symbol}: {meaning}"
 
 
 def prose(row: str) -> str:
@@ -282,7 +300,6 @@ def prose(row: str) -> str:
 _PROSE = {
     "x = (h, b)": "$x = (h, b)$", "û = (1, u)": r"$\hat u = (1, u)$", "1, …, K": r"$1, \dots, K$",
     "1, …, M": r"$1, \dots, M$", "0, …, M": r"$0, \dots, M$", "_": r"\_", "⟨": r"$\langle$",
-    "⟩": r"$\rangle$", "η": r"$\eta$", "λ": r"$\lambda$", "ρ": r"$\rho$", "σ": r"$\sigma$",
-    "ν": r"$\nu$", "ε": r"$\varepsilon$", "κ": r"$\kappa$", "²": "$^2$", "½": r"$\frac12$",
-    "–": "--",
+    "⟩": r"$\rangle$", "²": "$^2$", "½": r"$\frac12$", "–": "--",
+    **{letter: rf"$\{name}$" for letter, name in GREEK.items()},
 }  # fmt: skip

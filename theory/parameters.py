@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from theory.finite import lattice
-from theory.rules.base import Rule
+from theory.rules import Rule, argument
 from theory.tasks import TaskDistribution
 
 Array = NDArray[np.float64]
@@ -48,7 +48,7 @@ def parameters(
     # three nodes are exact: the noise at finite support is of degree 4 in u
     noise_heads, noise_weights = task_nodes(tasks, 3) if finite else (heads, weight)
     values: dict[str, Any] = {
-        f.name: getattr(rule, f.name) for f in dataclasses.fields(rule)
+        argument(f.name): getattr(rule, f.name) for f in dataclasses.fields(rule)
         if isinstance(getattr(rule, f.name), int | float)
     }  # fmt: skip
     if getattr(rule, "representation_rate", 0.0) is None:

@@ -13,7 +13,7 @@ from sympy import Expr, Symbol
 
 from theory.ansatz import Reduction
 from theory.notation import MODEL, NAMES, rate_meaning, symbol_of
-from theory.printing import SETTINGS, added, docs_of
+from theory.printing import SETTINGS, added, docs_of, symbols_of
 
 UNITS = {
     "h": "a learner unit", "x": "a learner unit without a teacher unit", "b": "a teacher unit",
@@ -197,11 +197,12 @@ def _left(shown: str, name: Symbol, latex: bool) -> str:
 
 def _printer(reduction: Reduction, latex: bool) -> Callable[[Expr], str]:
     """Prints expressions with the symbols of the full flow, and patterns of units as indices."""
+    symbols = symbols_of(reduction.flow)
 
     def named(symbol: Symbol) -> str:
-        if symbol in reduction.state or symbol.name in NAMES or symbol.name in ENTRIES:
+        if symbol in reduction.state or symbol.name in symbols or symbol.name in ENTRIES:
             plain = _PLAIN.get(symbol.name, (sympy.latex(symbol), symbol.name))
-            return NAMES.get(symbol.name, plain)[0 if latex else 1]
+            return symbols.get(symbol.name, plain)[0 if latex else 1]
         found = re.fullmatch(r"(.+?)_((?:[hxbu1]\d)+)", symbol.name)
         if number := re.fullmatch(r"Lambda(\d+)", symbol.name):
             return rf"\Lambda_{{{number[1]}}}" if latex else f"Λ{number[1]}"

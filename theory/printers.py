@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import sympy
 from sympy import Expr, Indexed, Symbol
 from sympy.printing.latex import LatexPrinter
@@ -47,6 +49,7 @@ class Latex(LatexPrinter):
     """LaTeX with the field's symbols."""
 
     printmethod = "_macrodyn"
+    symbols: Mapping[str, tuple[str, str]] = NAMES
 
     def _print_Indexed(self, expr: Indexed) -> str:
         return entry(expr, latex=True)
@@ -69,8 +72,8 @@ class Latex(LatexPrinter):
         return r"\pi" if exp is None else rf"\pi^{{{exp}}}"
 
     def _print_Symbol(self, expr: Symbol, style: str = "plain") -> str:
-        if expr.name in NAMES:
-            return NAMES[expr.name][0]
+        if expr.name in self.symbols:
+            return self.symbols[expr.name][0]
         return super()._print_Symbol(expr, style)
 
     def _print_Function(self, expr: Expr, exp: str | None = None) -> str:
@@ -85,12 +88,13 @@ class Text(StrPrinter):
     """One line of Unicode with the field's symbols."""
 
     printmethod = "_macrodyn"
+    symbols: Mapping[str, tuple[str, str]] = NAMES
 
     def _print_Indexed(self, expr: Indexed) -> str:
         return entry(expr, latex=False)
 
     def _print_Symbol(self, expr: Symbol) -> str:
-        return NAMES.get(expr.name, ("", expr.name))[1]
+        return self.symbols.get(expr.name, ("", expr.name))[1]
 
     def _print_Function(self, expr: Expr) -> str:
         signature = getattr(type(expr), "signature", None)

@@ -21,18 +21,22 @@ from theory.flow import Flow
 from theory.notation import (
     ADJOINTS,
     CORRECTIONS,
+    GREEK,
     LEGEND,
     LINES,
     MEANINGS,
     MODEL,
+    NAMES,
     RESIDUAL,
     SIGNS,
     TIME,
     prose,
     rate_meaning,
+    rate_symbol,
     symbol_of,
 )
 from theory.printers import Latex, Text, average_name, entry, plain
+from theory.rules import argument
 
 SETTINGS: dict[str, Any] = {"inv_trig_style": "full"}
 RATES = {"dQ": "Q", "dR": "R", "dw": "w"}
@@ -102,13 +106,15 @@ class Style:
         return rf"\frac{{d {Entry}}}{{d\alpha}}" if self.latex else f"d{Entry}/dα"
 
 
-def _style(latex: bool) -> Style:
-    return Style(latex, (Latex(SETTINGS) if latex else Text()).doprint)
+def _style(flow: Flow, latex: bool) -> Style:
+    printer = Latex(SETTINGS) if latex else Text()
+    printer.symbols = symbols_of(flow)
+    return Style(latex, printer.doprint)
 
 
 def equations(flow: Flow, latex: bool) -> list[tuple[str, list[tuple[str, str]]]]:
     """Sections (title, [(left, right)]) of a flow: its definitions, then the flow itself."""
-    style, discrete = _style(latex), flow.rule.regime == "population"
+    style, discrete = _style(flow, latex), flow.rule.regime == "population"
     sections: dict[str, list[tuple[str, str]]] = {"Definitions": [], "Flow": []}
     for definition in flow.definitions:
         title = "Flow" if definition.name in RATES else "Definitions"
@@ -161,7 +167,7 @@ def averages(flow: Flow, activation: Activation, latex: bool) -> list[tuple[str,
         for d in flow.definitions for p in d.pieces for a in p.expression.atoms(sympy.Function)
         if hasattr(type(a), "signature")
     }  # fmt: skip
-    style, lines, parts = _style(latex), [], {}
+    style, lines, parts = _style(flow, latex), [], {}
     for signature in sorted(found, key=lambda s: (len(s), s)):
         n = len(signature)
         C = sympy.Matrix(n, n, lambda i, j: _covariance(min(i, j) + 1, max(i, j) + 1, latex))
@@ -206,10 +212,15 @@ LONG = 7
 
 def docs_of(flow: Flow) -> dict[str, str]:
     """What the scalars of a flow mean, by name."""
-    docs = {f.name: f.metadata.get("doc", f.name) for f in fields(flow.rule)}
+    docs = {argument(f.name): f.metadata.get("doc", f.name) for f in fields(flow.rule)}
     if getattr(flow.rule, "representation_rate", 0.0) is None:
         docs["inner_rate"] += " and of the representation"
     return docs | {"label_noise": "σ, label noise; ν a normal number"}
+
+
+def symbols_of(flow: Flow) -> dict[str, tuple[str, str]]:
+    """How the scalars and tensors of a flow are written, in LaTeX and in Unicode."""
+    return NAMES | {name: rate_symbol(name, doc) for name, doc in docs_of(flow).items()}
 
 
 def preamble(flow: Flow, activation: Activation, latex: bool) -> list[str]:
@@ -312,12 +323,9 @@ def ascii_text(page: str) -> str:
 
 
 _ASCII = str.maketrans(
-    {"η": "eta", "κ": "kappa", "σ": "sigma", "ρ": "rho", "λ": "lambda", "ε": "epsilon",
-     "δ": "delta",
-     "α": "alpha", "ν": " nu", "Σ": "sum", "Δ": "Delta", "Φ": "Phi", "Ω": "Omega",
-     "Γ": "Gamma", "°": "^o", "τ": "tau", "ϵ": "e_tr", "→": "->", "∞": "infinity", "ℒ": "L",
-     "𝒢": "G", "∂": "d", "⟨": "<",
-     "⟩": ">", "û": "u^", "½": "1/2 ", "²": "^2", "⁰": "^0", "⁻": "^-", "¹": "1", "⁺": "^+",
-     "⁽": "^(", "⁾": ")", "−": "-", "…": "...", "·": "*", "Λ": "Lambda", "ˢ": "^s",
-     "ᵀ": "^T", "√": "sqrt ", "ξ": "xi"}
+    {**{letter: name.removeprefix("var") for letter, name in GREEK.items()}, "ν": " nu",
+     "Σ": "sum", "°": "^o", "ϵ": "e_tr", "→": "->", "∞": "infinity", "ℒ": "L", "𝒢": "G", "∂": "d",
+     "⟨": "<", "⟩": ">", "û": "u^", "½": "1/2 ", "²": "^2", "⁰": "^0", "⁻": "^-", "¹": "1",
+     "⁺": "^+", "⁽": "^(", "⁾": ")", "−": "-", "…": "...", "·": "*", "ˢ": "^s", "ᵀ": "^T",
+     "√": "sqrt "}
 )  # fmt: skip

@@ -8,7 +8,7 @@ as plain Python and, with the extra ``fast``, as machine code.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property, lru_cache
 from typing import Any
 
@@ -25,7 +25,7 @@ from theory.generation.bound import bind
 from theory.generation.formulas import FormulaPrinter
 from theory.generation.native import UnsupportedError
 from theory.generation.sources import cache_folder, load, page_of
-from theory.rules.base import Rule
+from theory.rules import Rule, argument
 from theory.statement import Structure
 
 Array = NDArray[np.float64]
@@ -78,9 +78,10 @@ class CompiledReduction:
         """
         values: dict[str, float] = {"v_d": 0.0, "v_o": 0.0, "T": 1.0, "T_o": 0.0, "delta": 0.0,
                                     "label_noise": 0.0}  # fmt: skip
-        values |= {a: getattr(self.rule, a) for a in self.arguments if hasattr(self.rule, a)}
+        rates = {argument(f.name): getattr(self.rule, f.name) for f in fields(self.rule)}
+        values |= {a: rates[a] for a in self.arguments if a in rates}
         for name, value in given.items():
-            symbol = TASKS.get(name, name)
+            symbol = TASKS.get(name, argument(name) if argument(name) in rates else name)
             if symbol not in {*values, *self.arguments, "K", "M", "u_0"}:
                 raise ValueError(f"{name} is no parameter: there are {', '.join(self.arguments)}")
             values[symbol] = value

@@ -173,7 +173,7 @@ def test_an_activation_by_its_values_alone():
     )
     with pytest.raises(NoClosedFormError):
         own.derivative()
-    with pytest.raises(ValueError, match="not given"):
+    with pytest.raises(ValueError, match="derivative 2 is needed"):
         own.dg(0.0, 2)
     with pytest.raises(ValueError, match="not both"):
         Activation("neither")
@@ -199,3 +199,9 @@ def test_activations_are_values():
 )  # fmt: skip
 def test_what_is_closed(activation, signature, closed):
     assert activation.has_closed_form(signature) is closed
+
+
+def test_a_formula_may_be_a_function_of_sympy_and_must_be_a_formula():
+    assert Activation("cosine", sympy.cos).derivative() == -sympy.sin(X)
+    with pytest.raises(ValueError, match="'cos' is no formula"):
+        Activation("text", "cos")  # type: ignore[arg-type]

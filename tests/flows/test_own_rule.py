@@ -1,12 +1,12 @@
 """A rule that the package does not ship: its statement alone gives its flow."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, make_dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 
-from solvers import Experiment, compare, integrate, simulate
+from solvers import Experiment, ExperimentError, compare, integrate, simulate
 from solvers.simulation.microscopic import microscopic_rates
 from theory.rules.anil import Anil
 from theory.rules.base import MetaRule, rate
@@ -114,6 +114,89 @@ def test_its_page_names_its_own_rate():
     page = study(RULES["ridge"]).flow.latex()
     assert r"$\lambda$: ridge of the fitted head" in page
     assert page != study(RULES["reptile"]).flow.latex()
+
+
+class Statement(MetaRule):
+    """One step on the head."""
+
+    name: ClassVar[str] = "statement"
+
+    def adapt(self, network: Any, task: Any) -> Any:
+        return network.descend(task.support, head=0.5)
+
+
+class Nothing(Statement):
+    def adapt(self, network: Any, task: Any) -> Any:
+        network.descend(task.support, head=0.5)
+
+
+class Clipped(Statement):
+    def head_step(self, network: Any, adapted: Any, task: Any) -> Any:
+        return np.clip(adapted.head, -1, 1)
+
+
+class Counted(Statement):
+    def head_step(self, network: Any, adapted: Any, task: Any) -> Any:
+        return 1
+
+
+class Moved(Statement):
+    def adapt(self, network: Any, task: Any) -> Any:
+        return network.descend(task.support, head=0.5, representation=0.3)
+
+
+@pytest.mark.parametrize(
+    ("kind", "reason"),
+    [
+        (Nothing, "adapt returns None; return the adapted network"),
+        (Clipped, "heads may be added, subtracted and multiplied by numbers"),
+        (Counted, "head_step returns 1; return a step of the head"),
+        (Moved, "set rule.support_ratio, or set rule.support"),
+    ],
+)
+def test_a_statement_without_a_theory_is_refused(kind, reason):
+    with pytest.raises(ExperimentError, match=reason):
+        _ = study(kind(**RATES)).compiled
+
+
+@pytest.mark.parametrize("backend", ["numpy", "numba"])
+@pytest.mark.parametrize("name", ["e", "k", "pi", "weight", "units", "error"])
+def test_its_rates_may_bear_names_that_the_equations_use(name, backend):
+    own: Any = make_dataclass(
+        "Own", [(name, float, rate("rate of the head"))], bases=(MetaRule,), frozen=True,
+        kw_only=True, namespace={
+            "name": "own",
+            "adapt": lambda self, net, task: net.descend(task.support, head=getattr(self, name)),
+        },
+    )  # fmt: skip
+    one = study(own(**{name: 0.7}, **RATES), integrate={"time": 1.0, "backend": backend})
+    anil = one.replace(rule=Anil(inner_rate=0.7, **RATES))
+    y = one.initial_state()
+    found, expected = (e.compiled.rhs(y, e.parameters) for e in (one, anil))
+    np.testing.assert_allclose(found, expected, rtol=1e-13)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decayed(MetaRule):
+    """The head decays."""
+
+    name: ClassVar[str] = "decayed"
+    head_decay: float = rate("κ_h, decay of the head")
+    slow_down: float = rate("what divides it")
+
+    def head_step(self, network: Any, adapted: Any, task: Any) -> Any:
+        return adapted.head_descent(task.query) - self.head_decay * network.head / self.slow_down
+
+
+def test_its_page_writes_a_rate_as_the_rule_does():
+    flow = study(Decayed(head_decay=0.1, slow_down=2.0, **RATES)).flow
+    page, text = flow.latex(averages=False), flow.text(averages=False)
+    assert r"$\kappa_{h}$: decay of the head" in page
+    assert r"$\mathrm{slow\_down}$: what divides it" in page
+    assert page.count(r"\kappa_{h}") == 2
+    assert page.count(r"\mathrm{slow\_down}") == 2
+    assert "kappa_h: decay of the head" in text
+    assert "kappa_h*" in text.split("dw_k/dalpha")[1]
 
 
 @pytest.mark.slow

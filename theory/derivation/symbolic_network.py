@@ -19,6 +19,10 @@ from theory.rules.base import Rule
 
 k, l, a, c, d, b, t, x, z, m, n = indices("k l a c d b t x z m n")
 SIGMA = microscopic.SIGMA
+BOUNDLESS = (
+    "an inner step on J moves it by O(1) on a support of P = ρN examples and hardly on P = O(1): "
+    "give the rule a field support_ratio and set rule.support_ratio, or set rule.support"
+)
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,9 @@ class Vector:
         return Vector(lambda at: factor * self.entry(at))
 
     __rmul__ = __mul__
+
+    def __truediv__(self, number: Any) -> Vector:
+        return self * (1 / number)
 
     def __neg__(self) -> Vector:
         return self * (-1)
@@ -219,6 +226,8 @@ class Derivation:
     ) -> SymbolicNetwork:
         if examples.finite:
             return finite_head.step(self, network, head, representation)
+        if representation != 0 and not self.per_task:
+            raise NoTheoryError(BOUNDLESS)
         if self.extensive is not None and network.steps:
             raise NoTheoryError(
                 "several inner steps on one support of finite ratio do not close: "
@@ -226,7 +235,7 @@ class Derivation:
             )
         descent = self.vector(self.head_descent(network))
         stepped = self.with_head(network, network.head + descent * head)
-        if self.per_task and representation != 0:
+        if representation != 0:
             stepped = self._move_representation(stepped, network, representation)
         return replace(stepped, steps=network.steps + 1)
 

@@ -1,5 +1,6 @@
 """The learning rules, one file each, found by name."""
 
+from dataclasses import fields
 from functools import cache
 from importlib.metadata import entry_points
 
@@ -19,6 +20,16 @@ SHIPPED: tuple[type[Rule], ...] = (
     FrozenRepresentation,
     AdaptRepresentation,
 )
+
+_NAMES = frozenset(entry.name for rule in SHIPPED for entry in fields(rule))
+
+
+def argument(name: str) -> str:
+    """What a number of a rule is called in its equations and in their code.
+
+    A name that a rule brings along may mean something there already (s, e, weight, pi).
+    """
+    return name if name in _NAMES else f"rate_{name}"
 
 
 @cache
@@ -42,5 +53,6 @@ __all__ = [
     "MetaRule",
     "Rule",
     "Sgd",
+    "argument",
     "registered",
 ]

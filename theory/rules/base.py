@@ -18,7 +18,7 @@ class Network(Protocol):
 
     @property
     def head(self) -> Any:
-        """The head w, which supports addition and multiplication by a number."""
+        """The head w, which can be added, subtracted and multiplied by numbers."""
         ...
 
     def descend(self, examples: Any, *, head: Any = 0, representation: Any = 0) -> Self:
