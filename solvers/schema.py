@@ -160,7 +160,7 @@ class Integrate(Section):
     """How the flow is integrated, and when it is stored.
 
     Without a method of the user's choice, flows that run as compiled loops are integrated by those
-    of Dormand and Prince's method, unless they turn out stiff; all others by LSODA.
+    of Adams' method, unless they turn out stiff; all others by LSODA.
     """
 
     time: Positive

@@ -1,4 +1,4 @@
-"""Many trajectories of one flow in one call: Dormand and Prince's method in compiled loops."""
+"""Many trajectories of one flow in one call: Adams' method in compiled loops."""
 
 from __future__ import annotations
 
@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from solvers.trajectories.dormand_prince import HEADER, SETTINGS, dormand_prince, first_step, text
+from solvers.trajectories.adams import (
+    COLUMNS,
+    NUMBERS,
+    SETTINGS,
+    SHARPER,
+    adams,
+    first_step,
+    text,
+)
 
 if TYPE_CHECKING:
     from theory.codegen import CompiledFlow
@@ -58,11 +66,13 @@ def ensemble(
     count = max(len(starts), len(given))
     if {len(starts), len(given)} - {1, count}:
         raise ValueError(f"{len(starts)} starts do not pair up with {len(given)} parameters")
-    n, solve = compiled.layout.size, compiled.solver(dormand_prince.__name__, text(), SETTINGS)
-    out = np.empty((count, 2 * n + HEADER))
+    n, solve = compiled.layout.size, compiled.solver(adams.__name__, text(), SETTINGS)
+    out = np.zeros((count, COLUMNS * n + NUMBERS))
+    rtol, atol = SHARPER * rtol, SHARPER * atol
     for i in range(count):
         y, p = starts[i % len(starts)], given[i % len(given)]
         h = first_step(compiled.rhs(y, p), y, time, rtol, atol)
-        solve(y, (0.0, time, rtol, atol, h, most_steps, bound, n, 0), p, out[i])
-    reached, (steps, rejected) = out[:, 2 * n], out[:, 2 * n + 2 : 2 * n + 4].astype(int).T
+        solve(y, (time, rtol, atol, h, most_steps, bound, n, 0), p, out[i])
+    numbers = out[:, COLUMNS * n :]
+    reached, (steps, rejected) = numbers[:, 0], numbers[:, 5:7].astype(int).T
     return Bundle(out[:, :n], reached, steps, rejected)

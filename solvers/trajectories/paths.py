@@ -12,7 +12,7 @@ import scipy
 from numpy.typing import ArrayLike, NDArray
 
 from solvers.results import Status
-from solvers.trajectories.dormand_prince import follow
+from solvers.trajectories.adams import follow
 from theory.errors import DomainError
 
 if TYPE_CHECKING:
@@ -192,24 +192,26 @@ def compiled_path(
     rtol: float,
     atol: float,
 ) -> Path | None:
-    """The solution by Dormand and Prince's method in compiled loops; None where it got stuck.
+    """The solution by Adams' method in compiled loops; None where it got stuck.
 
     The flow has diverged when one of the first ``bounded`` entries of y exceeds ``bound``.
     """
     with np.errstate(all="ignore"):
-        try:
-            steps = follow(
-                compiled, parameters, start, time, rtol=rtol, atol=atol, bound=bound,
-                bounded=bounded, most=MOST_COMPILED,
-            )  # fmt: skip
-        except KeyboardInterrupt:
-            return None
-    if not (steps.finished or steps.passed) or not len(steps.fifth):
+        steps = follow(
+            compiled, parameters, start, time, rtol=rtol, atol=atol, bound=bound, bounded=bounded,
+            most=MOST_COMPILED,
+        )  # fmt: skip
+    if steps.status is Status.not_converged:
         return None
-    status = Status.diverged if steps.passed else Status.success
-    message = "" if steps.finished else explain(status, float(steps.time[-1]), time)
-    counts = {"rhs": steps.evaluations, "jacobian": 0, "steps": len(steps.fifth)}
-    return Path(_halved(steps.time, 2), steps.at, status, message, counts)
+    nodes, message = steps.time, ""
+    if steps.status is Status.diverged:
+        last = np.linspace(nodes[-2], nodes[-1], 100)
+        outside = np.abs(steps.at(last)[:-1, :bounded]).max(axis=1) > bound
+        nodes = np.append(nodes[:-1], last[np.append(outside, True).argmax()])
+    if steps.status is not Status.success:
+        message = explain(steps.status, float(nodes[-1]), time)
+    counts = {"rhs": steps.evaluations, "jacobian": 0, "steps": len(steps.time) - 1}
+    return Path(_halved(nodes, 2), steps.at, steps.status, message, counts)
 
 
 def _halved(nodes: Array, finer: int) -> Array:

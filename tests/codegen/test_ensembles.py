@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import threading
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from solvers import Experiment, integrate
-from solvers.trajectories.dormand_prince import HEADER, Steps, dormand_prince
+from solvers.results import Status
+from solvers.trajectories.adams import COLUMNS, NUMBERS, Steps, adams, follow
 from solvers.trajectories.ensembles import ensemble
 
 
@@ -47,20 +51,50 @@ def test_starts_and_parameters_pair_up(experiment: Experiment) -> None:
         ensemble(steps, start, p, 1.0)
 
 
+def rotation(y: np.ndarray, parameters: np.ndarray, work: np.ndarray, out: np.ndarray) -> None:
+    out[:] = [y[1], -y[0]]
+
+
+def rotated(rtol: float, room: int) -> Steps:
+    """Steps of a rotation from time 0 to 10, so many in one call."""
+    settings = np.array([10.0, rtol, rtol, 1e-3, 1e5, 1e6, 2, room])
+    out, nothing, parts = np.zeros(2 * COLUMNS + NUMBERS + 5 * room), np.empty(0), []
+    start = np.array([1.0, 0.0])
+    numbers, rows = out[2 * COLUMNS :], out[2 * COLUMNS + NUMBERS :].reshape(room, 5)
+    while numbers[0] < 10.0:
+        adams(2, rotation, start, settings, nothing, nothing, out)
+        parts.append(rows[: int(numbers[8])].copy())
+    table = np.vstack([[0.0, 1.0, 0.0, 0.0, -1.0], *parts])
+    return Steps(table[:, 0], table[:, 1:3], table[:, 3:], Status.success, int(numbers[7]))
+
+
 @pytest.mark.parametrize("rtol", [1e-5, 1e-8, 1e-11])
 def test_the_method_solves_a_rotation(rtol: float) -> None:
-    def rate(y: np.ndarray, parameters: np.ndarray, work: np.ndarray, out: np.ndarray) -> None:
-        out[:] = [y[1], -y[0]]
+    steps, t = rotated(rtol, 2000), np.linspace(0, 10)
+    assert steps.time[-1] == 10.0
+    np.testing.assert_allclose(steps.y[-1], [np.cos(10), -np.sin(10)], rtol=0, atol=100 * rtol)
+    np.testing.assert_allclose(steps.at(t).T, [np.cos(t), -np.sin(t)], rtol=0, atol=1000 * rtol)
 
-    room = 2000
-    settings = np.array([0.0, 10.0, rtol, rtol, 1e-3, 1e5, 1e6, 2, room])
-    out, nothing = np.empty(4 + HEADER + 7 * room), np.empty(0)
-    dormand_prince(2, rate, np.array([1.0, 0.0]), settings, nothing, nothing, out)
-    y, slope, now, rows = out[:2], out[2:4], out[4], int(out[9])
-    assert now == 10.0
-    np.testing.assert_allclose(y, [np.cos(10), -np.sin(10)], rtol=0, atol=100 * rtol)
-    table = out[4 + HEADER :].reshape(room, 7)[:rows]
-    times = np.append(table[:, 0], now)
-    states, rates = np.vstack([table[:, 1:3], y]), np.vstack([table[:, 3:5], slope])
-    between = Steps(times, states, rates, table[:, 5:], True, False, 0).at(t := np.linspace(0, 10))
-    np.testing.assert_allclose(between.T, [np.cos(t), -np.sin(t)], rtol=0, atol=1000 * rtol)
+
+def test_the_order_rises_with_the_accuracy() -> None:
+    """A method of one order would take ten times the steps for 10⁻⁶ of the tolerance at order 6."""
+    coarse, fine = (rotated(rtol, 2000).evaluations for rtol in (1e-5, 1e-11))
+    assert fine < 3 * coarse
+
+
+def test_a_call_takes_up_where_the_last_one_stopped() -> None:
+    whole, pieces = rotated(1e-8, 2000), rotated(1e-8, 7)
+    np.testing.assert_array_equal(pieces.time, whole.time)
+    np.testing.assert_array_equal(pieces.y, whole.y)
+
+
+def test_an_interrupted_trajectory_keeps_its_steps(experiment: Experiment) -> None:
+    timer = threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT))
+    timer.start()
+    steps = follow(
+        experiment.compiled, experiment.parameters, experiment.initial_state(), 1e8,
+        rtol=1e-8, atol=1e-12, bound=1e6, bounded=3, most=10**9,
+    )  # fmt: skip
+    assert steps.status is Status.interrupted
+    assert 0 < steps.time[-1] < 1e8
+    assert np.isfinite(steps.y).all()

@@ -87,11 +87,11 @@ def test_every_method_follows_the_same_path(method, finer):
 
 
 def test_a_method_is_used_if_it_is_named(finer):
-    """Without one, compiled loops take explicit steps, at no more than 10 x rtol."""
+    """Without one, compiled loops predict and correct, at no more than 10 x rtol."""
     left, named = committee(), committee(**{"integrate.method": "LSODA"})
     assert left.digest != named.digest
     free, lsoda = integrate(left), integrate(named)
-    assert 6 * free.evaluations["steps"] < free.evaluations["rhs"] < 8 * free.evaluations["steps"]
+    assert 2 * free.evaluations["steps"] <= free.evaluations["rhs"] < 3 * free.evaluations["steps"]
     assert lsoda.evaluations["rhs"] < 3 * lsoda.evaluations["steps"]
     np.testing.assert_allclose(LAYOUT.pack(free.Q, free.R, free.w), finer(free.time).T, atol=1e-7)
 
@@ -104,7 +104,7 @@ def test_a_stiff_flow_is_left_to_lsoda():
 
 
 def test_the_end_of_a_long_run_is_the_fixed_point():
-    """Half of what stability allows: what has decayed does not stay at the tolerance."""
+    """Steps stay within what stability allows: what has decayed does not stay at the tolerance."""
     t = integrate(committee(**{"integrate.time": 1500.0}))
     assert t.evaluations["jacobian"] == 0
     assert abs(t.error[-1]) < 1e-15
