@@ -17,7 +17,8 @@ from theory.activations import Activation, linear
 from theory.finite import finite_support
 from theory.generation import machine
 from theory.generation.bound import OVER_PAIRS, Bound, bind, index_arrays, places
-from theory.generation.native import UnsupportedError, literals
+from theory.generation.homes import literals
+from theory.generation.native import UnsupportedError
 from theory.generation.sources import cache_folder, load, source_of
 from theory.overlaps import Layout, field_covariance
 from theory.rules.base import Rule, named
@@ -29,6 +30,8 @@ VARIABLE = ("Q", "R", "w", "S_finite", "S_finite_dot")
 """Arguments of the generated functions that change from one state to the next."""
 MOST_ENTRIES = 2**19
 """numpy fills arrays of at most so many numbers (pairs of units × fields²) at a time."""
+MOST_UNITS = 6
+"""Loops for the noise at a finite support keep tables of about K^6 numbers: for so many units."""
 LONGEST = 100
 """Flows of more tensors take longer to compile than most runs gain: "auto" leaves them to numpy."""
 
@@ -103,7 +106,9 @@ class CompiledFlow:
                 raise UnsupportedError("integrate.backend numba needs the extra: macrodyn[fast].")
             return "numpy"
         source = self.source_of("flow", "numba")
-        constants = literals(source)
+        constants = {**literals(source)}
+        if self.layout.hidden > MOST_UNITS and "finite_noise(" in source:
+            constants["UNSUPPORTED"] = f"noise at a finite support, K > {MOST_UNITS}"
         if self.backend == "auto" and source.count(" = empty(") > LONGEST:
             return "numpy"
         if "UNSUPPORTED" in constants:
@@ -114,12 +119,17 @@ class CompiledFlow:
             return "numpy"
         return "numba"
 
+    def _tier(self, name: str) -> str:
+        """The backend of one function: derivatives of noise by cubature are left to numpy."""
+        compiled = self.tier == "numba" and not (name == "jacobian" and self._finite)
+        return "numba" if compiled else "numpy"
+
     def bound(self, name: str, parameters: Parameters) -> Callable[[Array], Any]:
         """A function of y alone, for many calls from one thread: "flow", "jacobian", "error", …
 
         The parameters are read now; what is done to them later has no effect.
         """
-        if self.tier == "numpy":
+        if self._tier(name) == "numpy":
             if name == "flow" and not self._finite:
                 return self._rate(parameters)
             plain = {"flow": self.rhs, "jacobian": self.jacobian, "error": self.error,
@@ -136,7 +146,7 @@ class CompiledFlow:
 
     def along(self, name: str, parameters: Parameters) -> Callable[[Array], Array]:
         """``bound`` for many states at once: (n, size) to (n, …)."""
-        if self.tier == "numpy":
+        if self._tier(name) == "numpy":
             one = self.bound(name, parameters)
             return lambda y: np.array([one(state) for state in y])
         kernel, packed = self.kernel(name, parameters)
@@ -262,6 +272,8 @@ class CompiledFlow:
     @cached_property
     def _finite(self) -> bool:
         """Whether the noise comes by cubature over finite supports."""
+        if self.tier == "numba":
+            return "noise_heads" in self._loops("flow")[1]
         return "S_finite" in self._function("flow")[1]
 
     def finite_noise(self, y: Array, parameters: Parameters) -> Array:
@@ -291,7 +303,7 @@ class CompiledFlow:
         if self.layout.blocks is not None:
             C = np.einsum("b,bac->ac", parameters["variance"], C)
         heads, weights = parameters["noise_heads"], parameters["noise_weights"]
-        step = finite_step(self.rule, parameters)
+        step = finite_support.step_of(self.rule, parameters)
         return average(C, w, heads, weights, step, self.activation)
 
     def rhs(self, y: Array, parameters: Parameters) -> Array:
@@ -330,7 +342,7 @@ class CompiledFlow:
 
     def jacobian(self, y: Array, parameters: Parameters) -> Array:
         """∂(rhs)_i/∂y_j, shape (size, size)."""
-        if self.tier == "numba":
+        if self._tier("jacobian") == "numba":
             return self._compiled("jacobian", y, parameters)
         if self.activation.has_kinks:
             return self._by_differences(y, parameters)
@@ -366,16 +378,6 @@ class CompiledFlow:
         if self.tier == "numba":
             return self._compiled("error_gradient", y, parameters)
         return np.asarray(self._call("error_gradient", y, parameters))
-
-
-def finite_step(rule: Rule, parameters: Parameters) -> finite_support.Step:
-    """The numbers of one outer step that the noise at a finite support depends on."""
-    return finite_support.Step(
-        inner_rate=parameters["inner_rate"], support=parameters["support"],
-        query=parameters["query"], tasks_per_step=parameters["tasks_per_step"],
-        label_noise=parameters["label_noise"], order=getattr(rule, "order", "first"),
-        closure=getattr(rule, "noise", "cubature") == "gaussian-closure",
-    )  # fmt: skip
 
 
 _shared = lru_cache(maxsize=128)(CompiledFlow)

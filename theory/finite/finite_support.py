@@ -18,16 +18,16 @@ is derived.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
-from itertools import combinations
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from theory.errors import NoClosedFormError
+from theory.finite import head_noise
 from theory.finite.field_moments import (
     DEGREE,
     Moments,
@@ -39,6 +39,7 @@ from theory.finite.field_moments import (
     pairs,
 )
 from theory.finite.lattice import BUDGET, Nodes, gauss_hermite, lattice
+from theory.rules.base import Rule
 
 Array = NDArray[np.float64]
 
@@ -77,6 +78,16 @@ class Step:
             raise ValueError(f"order is 'first' or 'exact', not {self.order!r}")
         if not np.isfinite(self.support) or min(self.support, self.query, self.tasks_per_step) < 1:
             raise ValueError("support must be finite; support, query, tasks_per_step at least 1")
+
+
+def step_of(rule: Rule, parameters: Mapping[str, Any]) -> Step:
+    """The numbers of one outer step of a rule that the noise depends on."""
+    return Step(
+        inner_rate=parameters["inner_rate"], support=parameters["support"],
+        query=parameters["query"], tasks_per_step=parameters["tasks_per_step"],
+        label_noise=parameters["label_noise"], order=getattr(rule, "order", "first"),
+        closure=getattr(rule, "noise", "cubature") == "gaussian-closure",
+    )  # fmt: skip
 
 
 def noise(
@@ -266,112 +277,53 @@ def _noise(table: Moments, w: Values, heads: ArrayLike, weights: ArrayLike, step
     """S (b, K, K) from the moments and the head w (b, K)."""
     heads, weights = np.asarray(heads, float), np.asarray(weights, float)
     task = _Task(table, w, heads, step.label_noise)
-    z = _cumulants(task, weights, step)
-    total = _query(task, z, step) / step.query
-    if step.order == "exact":
-        total = total + _support(task, z, step)
-    return np.einsum("btkl,t->bkl", total, weights) / step.tasks_per_step
-
-
-def _cumulants(task: _Task, weights: Array, step: Step) -> list[Values]:
-    """Mean and cumulants of z = e·g(h) given the head, (b, t, K), (b, t, K, K), …
-
-    With the closure the covariance is its mean over heads, and the third and fourth vanish.
-    """
-    k1 = task.plain(1, 1)
-    k2 = task.plain(2, 2) - _outer(k1, k1)
-    if step.closure:
-        return [k1, np.broadcast_to(np.einsum("btkl,t->bkl", k2, weights)[:, None], k2.shape)]
-    k3 = task.plain(3, 3) - _deal(k1, k2) - _outer(k1, _outer(k1, k1))
-    k1k1 = _outer(k1, k1)
-    k4 = task.plain(4, 4) - _deal(k1, k3) - _deal(k2, k2) / 2 - _deal(k1k1, k2)
-    return [k1, k2, k3, k4 - _outer(k1k1, k1k1)]
-
-
-def _outer(a: Values, b: Values) -> Values:
-    """a_k… b_l…, heads and batch in common."""
-    tail_a, tail_b = a.shape[2:], b.shape[2:]
-    return a.reshape(*a.shape, *[1] * len(tail_b)) * b.reshape(
-        *b.shape[:2], *[1] * len(tail_a), *tail_b
-    )
-
-
-def _deal(a: Values, b: Values) -> Values:
-    """Σ of a ⊗ b over all ways to deal the indices to a and b."""
-    p, product = a.ndim - 2, _outer(a, b)
-    rank = product.ndim - 2
-    total = np.zeros_like(product)
-    for chosen in combinations(range(rank), p):
-        rest = [i for i in range(rank) if i not in chosen]
-        total += np.moveaxis(product, range(2, 2 + rank), [2 + i for i in (*chosen, *rest)])
-    return total
-
-
-def _query(task: _Task, z: list[Values], step: Step) -> Values:
-    """E[w'_k w'_l (s'ᵀ I4^{kl} s' + σ² J2_kl)] given the head, (b, t, K, K).
-
-    w' = v + ζ with cumulants c2, c3, c4 of ζ; the bracket is q0 + q1·ζ + ζᵀ q2 ζ.
-    """
-    K, eta, P = task.K, step.inner_rate, step.support
-    v = task.w + eta * z[0]
-    s = np.concatenate([-v, task.u], axis=-1)
-    I4 = task.fields(0)
-    J2 = task.table.paired[0][:, task.pair, 0]
-    I4s = np.einsum("bklcd,btd->btklc", I4, s)
-    q0 = np.einsum("btklc,btc->btkl", I4s, s) + step.label_noise**2 * J2[:, None]
-    q1, q2 = -2 * I4s[..., :K], I4[..., :K, :K]
-    c2 = eta**2 / P * z[1]
-    q2c2 = np.einsum("bklcd,btmd->btklcm", q2, c2)
-    vv = _outer(v, v)
-    total = vv * (q0 + np.einsum("btklcc->btkl", q2c2)) + q0 * c2
-    total = total + c2 * np.einsum("btklcc->btkl", q2c2)
-    total = total + 2 * np.einsum("btklcl,btck->btkl", q2c2, c2)
-    cross = np.einsum("btklc,btcl->btkl", q1, c2)
-    if len(z) > 2:
-        c3, c4 = eta**3 / P**2 * z[2], eta**4 / P**3 * z[3]
-        cross = cross + np.einsum("bklcd,btcdl->btkl", q2, c3)
-        total = total + np.einsum("btklc,btckl->btkl", q1, c3)
-        total = total + np.einsum("bklcd,btcdkl->btkl", q2, c4)
-    cross = cross * v[..., :, None]
-    return total + cross + np.swapaxes(cross, -1, -2)
-
-
-def _support(task: _Task, z: list[Values], step: Step) -> Values:
-    """P·E(c_k c_l) over the support given the head, (b, t, K, K).
-
-    E[Γ_m Γ_q | x_p] = Γ0 + e Γ1·g + e² g·Γ2·g, as w' has mean w + (η/P)(z_p + (P−1) k1) and
-    covariance (η/P)²(P−1) k2; with Γ's own mean over the V queries,
-    E[Γ_m Γ_q | w'] = Σ_cd s'_c s'_d Γ4_mqcd + σ² Φ_mq/V, Γ4 = (1−1/V) Φ_mc Φ_qd + A4_mqcd/V.
-    """
-    K, V, P = task.K, step.query, step.support
-    a = step.inner_rate / P
-    one = task.index.raised[1][task.index.raised[0][0]][:K]
-    Phi = task.table.plain[2][:, one]  # (b, K, n)
-    A4 = task.fields(2)
-    products = np.einsum("bmc,bqd->bmqcd", Phi, Phi)
-    products = (products + np.swapaxes(products, -1, -2)) / 2
-    G4 = (1 - 1 / V) * products + A4 / V
-    head = task.w + a * (P - 1) * z[0]
-    if step.closure:
-        head = task.w + step.inner_rate * z[0]
-    s = np.concatenate([-head, task.u], axis=-1)
-    G4s = np.einsum("bmqcd,btd->btmqc", G4, s)
-    spread = a * a * (P if step.closure else P - 1)
-    G0 = np.einsum("btmqc,btc->btmq", G4s, s) + step.label_noise**2 / V * Phi[:, None, :, :K]
-    G0 = G0 + spread * np.einsum("bmqcd,btcd->btmq", G4[..., :K, :K], z[1])
-    X20, X11, X02 = task.paired(2, 0), task.paired(1, 1), task.paired(0, 2)
-    square = G0 * X20
-    cross = np.einsum("btkq,btklq->btkl", G0, X11)
-    plain = np.einsum("btmq,btklmq->btkl", G0, X02)
+    K, n, P, eta, sigma = task.K, task.n, step.support, step.inner_rate, step.label_noise
+    z1, z2 = _entries(task.plain(1, 1)), _entries(task.plain(2, 2))
+    z3, z4 = [0.0] * K**3, [0.0] * K**4
     if not step.closure:
-        G1, G2 = -2 * a * G4s[..., :K], a * a * G4[..., :K, :K]
-        square = square + np.einsum("btklc,btklc->btkl", G1, task.paired(3, 1))
-        square = square + np.einsum("bklcd,btklcd->btkl", G2, task.paired(4, 2))
-        cross = cross + np.einsum("btkqc,btklqc->btkl", G1, task.paired(2, 2))
-        cross = cross + np.einsum("bkqcd,btklqcd->btkl", G2, task.paired(3, 3))
-        plain = plain + np.einsum("btmqc,btklmqc->btkl", G1, task.paired(1, 3))
-        plain = plain + np.einsum("bmqcd,btklmqcd->btkl", G2, task.paired(2, 4))
-    w = task.w
-    cross = cross * w[..., None, :]
-    total = square - cross - np.swapaxes(cross, -1, -2) + _outer(w, w) * plain
-    return step.inner_rate**2 / P * total
+        z3, z4 = _entries(task.plain(3, 3)), _entries(task.plain(4, 4))
+    head_noise.cumulants(K, z1, z2, z3, z4)
+    if step.closure:
+        z2, z3, z4 = [(c @ weights)[:, None] for c in z2], [0.0] * K**3, [0.0] * K**4
+    old, u = _entries(task.w), _entries(task.u)
+
+    def residual(rate: float) -> list[Values]:
+        """s = (−v, u) after a step of this rate along the mean of z."""
+        return [*(-(a + rate * b) for a, b in zip(old, z1, strict=True)), *u]
+
+    k, l = np.tril_indices(K)
+    J2 = _entries(table.paired[0][:, None, task.pair[k, l], 0])
+    I4, total = _entries(task.fields(0)[:, None, k, l]), [0.0] * len(k)
+    head_noise.query_noise(K, n, eta, P, sigma, residual(eta), z2, z3, z4, J2, I4, total)
+    total = [entry / step.query for entry in total]
+    if step.order == "exact":
+        others, tied = (P, 0.0) if step.closure else (P - 1, 1.0)
+        s = residual(eta * others / P)
+        one = task.index.raised[1][task.index.raised[0][0]][:K]
+        Phi, A4 = table.plain[2][:, None, one], task.fields(2)[:, None, k, l]
+        head_noise.support_noise(
+            K, n, eta, P, step.query, sigma, others, tied, old, s, z2, _entries(Phi),
+            _entries(A4), total, *_support_averages(task, closure=step.closure),
+        )  # fmt: skip
+    S = np.empty((len(w), K, K), np.result_type(*total))
+    for place, entry in enumerate(total):
+        i, j = k[place], l[place]
+        S[:, i, j] = S[:, j, i] = entry @ weights / step.tasks_per_step
+    return S
+
+
+SUPPORT_AVERAGES = ((2, 0), (1, 1), (0, 2), (3, 1), (2, 2), (1, 3), (4, 2), (3, 3), (2, 4))
+"""(r, q) of E[D_k D_l e^r g_m…] with q units, as head_noise.support_noise asks for them."""
+
+
+def _support_averages(task: _Task, *, closure: bool) -> list[list[Any]]:
+    """These averages for all pairs l ≤ k; the closure reads the first three alone."""
+    k, l = np.tril_indices(task.K)
+    known = SUPPORT_AVERAGES[:3] if closure else SUPPORT_AVERAGES
+    found: list[list[Any]] = [_entries(task.paired(r, q)[:, :, k, l]) for r, q in known]
+    return found + [[0.0] * len(k) * task.K**q for _, q in SUPPORT_AVERAGES[len(known) :]]
+
+
+def _entries(values: Values) -> list[Values]:
+    """The entries of tensors (b, t, …) one after the other, each over (b, t)."""
+    return list(np.moveaxis(values.reshape(*values.shape[:2], -1), -1, 0).copy())

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import gamma, pi
+from typing import Any
 
 import numpy as np
+from numpy import exp, minimum
 from numpy.typing import ArrayLike, NDArray
 
 from theory.errors import DomainError
@@ -21,6 +23,10 @@ EDGE = 14 / 15
 """The share of the radius beyond which weights fade out."""
 BUDGET = 30_000
 """Nodes at most, by default; where they do not suffice, the error estimate tells."""
+SHARE = 0.3
+"""The share that a smaller radius has in keeping to the budget; wider steps have the rest."""
+BALLS = tuple(pi ** (n / 2) / gamma(n / 2 + 1) for n in range(65))
+"""Volumes of the unit balls."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +49,21 @@ def spectrum(C: ArrayLike) -> tuple[Array, Array]:
     if not values[0] >= -PHYSICAL_TOLERANCE * np.trace(C):
         raise DomainError(f"no covariance of fields: smallest eigenvalue {values[0]:.3g} of\n{C}")
     return np.maximum(values, 0.0), vectors
+
+
+def excess_of(ball: Any, n: Any, halves: Any, volume: Any, budget: Any) -> Any:
+    """How much radius/step has to shrink so that no more nodes are in the ball than the budget.
+
+    ``volume`` = √det(1 + C); ``halves`` is 1 where x and −x are both kept, else 0.
+    """
+    count = ball * volume / 2.0 ** (0.5 * n - halves)
+    return max((count / budget) ** (1.0 / n), 1.0)
+
+
+def weight_of(square: Any, radius: Any) -> Any:
+    """exp(−z²/2) at z² = ``square``, fading to zero at the edge."""
+    edge = minimum((radius**2.0 - square) / (radius**2.0 * (1.0 - EDGE * EDGE)), 1.0)
+    return exp(-0.5 * square) * edge * edge * edge * (10.0 + edge * (6.0 * edge - 15.0))
 
 
 def lattice(C: ArrayLike, *, even: bool, check: bool = False, budget: int = BUDGET) -> Nodes:
@@ -70,10 +91,9 @@ def lattice(C: ArrayLike, *, even: bool, check: bool = False, budget: int = BUDG
     radius, step = RADIUS, STEP
     if check:
         radius, step, budget = 1.08 * RADIUS, 0.95 * STEP, 2 * budget
-    ball = pi ** (n / 2) / gamma(n / 2 + 1) * (radius / step) ** n
-    count = ball * np.sqrt(np.prod(1.0 + values)) / 2 ** (n / 2 - 1 + even)
-    excess = max((count / budget) ** (1 / n), 1.0)  # of radius / step
-    radius, h = radius / excess**0.3, step * excess**0.7 / 2**0.5
+    ball = BALLS[n] * (radius / step) ** n
+    excess = excess_of(ball, n, 1 - even, np.sqrt(np.prod(1.0 + values)), budget)
+    radius, h = radius / excess**SHARE, step * excess ** (1 - SHARE) / 2**0.5
     metric = (vectors / (1.0 + values)) @ vectors.T
     parity = np.zeros(n)
     if check:
@@ -81,8 +101,7 @@ def lattice(C: ArrayLike, *, even: bool, check: bool = False, budget: int = BUDG
     found = [_points(metric, (radius / h) ** 2, p, half=even) for p in (parity, 1.0 - parity)]
     k, square = (np.concatenate(parts, axis=-1) for parts in zip(*found, strict=True))
     square = h * h * square
-    edge = np.minimum((radius**2 - square) / (radius**2 - (EDGE * radius) ** 2), 1.0)
-    weight = np.exp(-0.5 * square) * edge**3 * (10 + edge * (6 * edge - 15))
+    weight = weight_of(square, radius)
     if even:
         weight[~k.any(axis=0)] *= 0.5
     root = (vectors * np.sqrt(values / (1.0 + values))) @ vectors.T

@@ -28,6 +28,7 @@ from theory.generation.rewriting import (
     scheduled,
     symmetric_tensors,
 )
+from theory.generation.supports import noise_lines
 
 SIZE_NAMES = {"K": "K", "M": "M", "N": "N", "H": "H", "tasks": "tasks", "L": "L", "Y": "Y",
               "one": "1"}  # fmt: skip
@@ -355,21 +356,24 @@ class LoopWriter:
 
 
 def loop_source(
-    name: str, program: Program, outputs: tuple[str, ...], scalars: tuple[str, ...]
+    name: str, program: Program, outputs: tuple[str, ...], scalars: tuple[str, ...], exact: bool
 ) -> str:
     """Source of a compiled function that fills ``out``.
 
     SHAPES gives the parameters in order, each with the names of its sizes. Raises
-    UnsupportedError where the flow calls a numeric routine.
+    UnsupportedError where the flow calls a numeric routine. ``exact``: the order of the rule, which
+    the noise at a finite support depends on.
     """
     needed = program.needed(outputs)
+    body = LoopWriter(needed, outputs).write()
+    noise, of_noise = [], {}
     if "S_finite" in needed.inputs:
-        raise UnsupportedError("the noise at a finite support comes by cubature")
-    writer = LoopWriter(needed, outputs)
-    body = writer.write()
+        noise, of_noise = noise_lines(needed, exact)
+        body = [*noise, *body]
     used = set(re.findall(r"\b[A-Za-z_]\w*", "\n".join(body)))
     shapes = {n: needed.inputs[n] for n in needed.inputs if n not in STATE and n in used}
-    shapes |= {n: () for n in scalars if n in used}
+    shapes |= {n: () for n in scalars if n in used} | of_noise
+    shapes.pop("S_finite", None)
     size = {"flow": "Y", "error": "1", "jacobian": "Y*Y", "error_gradient": "Y"}[name]
     clear = [f"for i in range({size}):", "    out[i] = 0.0"]
     listed = textwrap.fill(f"SHAPES = {shapes!r}", 96, subsequent_indent="          ")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import hashlib
-import inspect
 import os
 import tempfile
 from collections.abc import Iterable, Mapping
@@ -17,16 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from theory.generation.digest import engine_digest
-from theory.generation.native import (
-    ARRAY,
-    FLOAT,
-    HOMES,
-    Emitter,
-    UnsupportedError,
-    literals,
-    number_of,
-    parse,
-)
+from theory.generation.homes import ARRAY, FLOAT, HOMES, is_routine, literals, parse, text_of
+from theory.generation.native import Emitter, UnsupportedError, number_of
 
 DECLARATIONS = """
 declare double @llvm.sqrt.f64(double)
@@ -34,11 +25,19 @@ declare double @llvm.fabs.f64(double)
 declare double @llvm.minnum.f64(double, double)
 declare double @llvm.maxnum.f64(double, double)
 declare double @llvm.pow.f64(double, double)
-declare double @exp(double)
+declare double @llvm.floor.f64(double)
+declare double @llvm.ceil.f64(double)
 declare i64 @llvm.smax.i64(i64, i64)
 declare i64 @llvm.smin.i64(i64, i64)
 attributes #0 = { noinline nounwind "prefer-vector-width"="512" }
 attributes #1 = { alwaysinline nounwind "prefer-vector-width"="512" }
+define internal double @two_to(double %n) #1 {
+  %biased = fadd double %n, 6755399441056767.0
+  %bits = bitcast double %biased to i64
+  %exponent = shl i64 %bits, 52
+  %power = bitcast i64 %exponent to double
+  ret double %power
+}
 !0 = distinct !{!0, !1}
 !1 = !{!"llvm.loop.unroll.disable"}
 """
@@ -84,35 +83,38 @@ def _machine() -> Any:
 
 LARGE = ("sign_moment",)
 """Functions of numbers that are not copied to where they are called."""
+SMALL = ("dots", "times", "products", "powers_of", "add_pair")
+"""Functions that fill arrays, and are copied to where they are called."""
 
 
-@lru_cache(maxsize=32)
-def _function(name: str) -> tuple[str, frozenset[str]]:
-    """LLVM's text for a function of numbers with its tables, and the functions that it calls."""
-    home = import_module(HOMES[name])
-    function = parse(inspect.getsource(home))[name]
-    kinds = [FLOAT] * len(function.args.args)
-    emitter = Emitter(function, kinds, {}, {}, FLOAT, constants=vars(home))
+@lru_cache(maxsize=64)
+def _function(name: str, sizes: tuple[tuple[str, int], ...]) -> tuple[str, frozenset[str]]:
+    """LLVM's text for a function of HOMES with its tables, and the functions that it calls."""
+    home = vars(import_module(HOMES[name]))
+    (function, kinds), known = text_of(name), dict(sizes)
+    taken = [k for k, a in zip(kinds, function.args.args, strict=True) if a.arg not in known]
+    result = "void" if is_routine(function) else FLOAT
+    emitter = Emitter(function, taken, known, {}, result, constants=home)
     text = emitter.write()
     tables = [
         f"@{table} = private constant [{len(values)} x double] "
         f"[{', '.join(f'double {number_of(value)}' for value in values)}]"
-        for table, values in vars(home).items()
+        for table, values in home.items()
         if f"@{table}," in text
     ]
-    if name not in LARGE:
+    if name in SMALL or (result == FLOAT and name not in LARGE):
         text = text.replace("#0", "#1")
     return "\n".join([*tables, text]), frozenset(emitter.called)
 
 
-def _functions(names: Iterable[str]) -> list[str]:
-    """LLVM's text for these functions of numbers and for all that they call."""
+def _functions(names: Iterable[str], sizes: Mapping[str, int]) -> list[str]:
+    """LLVM's text for these functions and for all that they call."""
     found: dict[str, str] = {}
-    left = sorted(names)
+    left, known = sorted(names), tuple(sorted(sizes.items()))
     while left:
         name = left.pop()
         if name not in found:
-            found[name], more = _function(name)
+            found[name], more = _function(name, known)
             left += sorted(more)
     return list(found.values())
 
@@ -155,7 +157,7 @@ def module_of(text: str, sizes: Mapping[str, int]) -> tuple[str, int]:
         called |= emitter.called
     if any("@rsqrt(" in part for part in parts):
         parts.append(_reciprocal_root())
-    return "\n".join([*parts, *_functions(called)]), longest
+    return "\n".join([*parts, *_functions(called, sizes)]), longest
 
 
 def size_of_result(name: str, size: int) -> int:

@@ -12,31 +12,22 @@ import ast
 import math
 import struct
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
 from typing import Any
+
+from theory.generation.homes import ARRAY, BOOL, FLOAT, HOMES, INT, is_routine, text_of
 
 STACK = 16384
 """Arrays that have at most this many entries in all lie on the stack, others in the work space."""
 FAST = "nsz arcp contract reassoc"
 """Sums may be taken in another order and divisions by reciprocals; no step loses accuracy else."""
-FLOAT, INT, BOOL, ARRAY = "double", "i64", "i1", "ptr"
 ARITHMETIC = {ast.Add: "add", ast.Sub: "sub", ast.Mult: "mul"}
 COMPARISONS = {ast.Lt: "lt", ast.LtE: "le", ast.Gt: "gt", ast.GtE: "ge", ast.Eq: "eq"}
 LIBRARY = {
-    "sqrt": "llvm.sqrt.f64", "rsqrt": "rsqrt", "abs": "llvm.fabs.f64", "exp": "exp",
+    "sqrt": "llvm.sqrt.f64", "rsqrt": "rsqrt", "abs": "llvm.fabs.f64", "two_to": "two_to",
     "min": "llvm.minnum.f64", "max": "llvm.maxnum.f64", "maximum": "llvm.maxnum.f64",
+    "minimum": "llvm.minnum.f64", "floor": "llvm.floor.f64",
+    "ceil": "llvm.ceil.f64",
 }  # fmt: skip
-HOMES = {
-    "arcsin": "theory.generation.special",
-    "arctan2": "theory.generation.special",
-    "sign_moment": "theory.generation.sign_loop",
-    **dict.fromkeys(
-        ("volume_of", "explained_of", "angle_of", "half_of", "integrand_of"),
-        "theory.gaussian.plackett",
-    ),
-}
-"""Functions of numbers that are compiled where they are called, and where their text stands."""
-
 Value = tuple[str, str]
 """An operand of LLVM and its type."""
 
@@ -110,7 +101,7 @@ class Emitter:
             else:
                 self._store(name, (f"%{name}", kind))
         for name, size in arrays_of(self.function).items():
-            number = whole(size, self.sizes)
+            number = whole(size, {**self.constants, **self.sizes})
             if self._fits(number):
                 self.entry.append(f"%{name} = alloca [{max(number, 1)} x double], align 64")
             else:
@@ -128,7 +119,10 @@ class Emitter:
         return f"define internal {self.result} @{name}({', '.join(heads)}) #0 {{\n{body}\n}}"
 
     def _fits(self, number: int) -> bool:
-        """Whether an array still fits on the stack; counts it if so."""
+        """Whether an array still fits on the stack; counts it if so. Functions of HOMES have no
+        other room."""
+        if self.function.name in HOMES:
+            return True
         if number > STACK // 4 or self.stack + number > STACK:
             return False
         self.stack += number
@@ -271,7 +265,7 @@ class Emitter:
         if name in self.sizes and name not in self.places:
             return str(self.sizes[name]), INT
         if name not in self.places and name in self.constants:
-            if isinstance(self.constants[name], float):
+            if isinstance(self.constants[name], int | float):
                 return self.value(ast.Constant(self.constants[name]))
             return f"@{name}", ARRAY
         if name not in self.places:
@@ -324,6 +318,12 @@ class Emitter:
             return self.new(f"add nsw i64 {half}, {small}", INT)
         if name == "int":
             return self.new(f"fptosi double {self.float(node.args[0])} to i64", INT)
+        if name in HOMES and is_routine(text_of(name)[0]):
+            return self._fill(name, node.args)
+        if name in ("min", "max"):
+            (a, first), (b, second) = (self.value(argument) for argument in node.args)
+            if first == second == INT:
+                return self.new(f"call i64 @llvm.s{name}.i64(i64 {a}, i64 {b})", INT)
         if name in LIBRARY or name in HOMES:
             target = LIBRARY.get(name, name)
             self.called |= {name} & HOMES.keys()
@@ -335,17 +335,14 @@ class Emitter:
             return "", "void"
         raise UnsupportedError(f"{name} is evaluated by a numeric routine")
 
-
-def parse(text: str) -> dict[str, ast.FunctionDef]:
-    """The functions of a generated source, by name."""
-    return {n.name: n for n in ast.parse(text).body if isinstance(n, ast.FunctionDef)}
-
-
-@lru_cache(maxsize=256)
-def literals(text: str) -> dict[str, Any]:
-    """The constants of a generated source, by name."""
-    found = {}
-    for node in ast.parse(text).body:
-        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
-            found[node.targets[0].id] = ast.literal_eval(node.value)
-    return found
+    def _fill(self, name: str, arguments: Sequence[ast.expr]) -> Value:
+        """Code of a call that fills arrays; sizes are known where it is compiled."""
+        function, kinds = text_of(name)
+        given = []
+        for argument, kind, value in zip(function.args.args, kinds, arguments, strict=True):
+            if argument.arg not in self.sizes:
+                code = self.float(value) if kind == FLOAT else self.value(value)[0]
+                given.append(f"{kind} {code}")
+        self.called.add(name)
+        self.line(f"call void @{name}({', '.join(given)})")
+        return "", "void"

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 from sympy import IndexedBase, Integer
 
-from theory.activations import Activation
+from theory.activations import Activation, erf
 from theory.derivation.closed import close
 from theory.derivation.differentiation import push_forward
 from theory.derivation.indexed import Program, index
@@ -72,7 +72,9 @@ def generate(flow: Flow, activation: Activation, name: str, backend: str = "nump
     """
     outputs = FUNCTIONS[name]
     program = close(flow.program.needed(outputs), activation)
-    if name in TANGENTS and backend == "numba" and not activation.has_kinks:
+    if backend == "numba" and (reason := _without_loops(flow, activation, name, program)):
+        return f"{_title(flow, activation)}\n\nUNSUPPORTED = {reason!r}\n"
+    if name in TANGENTS and backend == "numba":
         with contextlib.suppress(DensePatternError):
             return _loops(flow, activation, name, *_in_blocks(program, outputs))
     if name in TANGENTS:
@@ -91,6 +93,21 @@ def generate(flow: Flow, activation: Activation, name: str, backend: str = "nump
     return "\n\n".join([header, listed + "\n", source])
 
 
+def _without_loops(flow: Flow, activation: Activation, name: str, program: Program) -> str:
+    """Why a function is left to numpy, if it is."""
+    if activation.has_kinks:
+        return f"averages of {activation.name} are not lowered to loops"
+    if "S_finite" not in program.inputs:
+        return ""
+    if name == "jacobian":
+        return "the derivative of the noise at a finite support comes by cubature"
+    if activation != erf:
+        return f"the noise at a finite support of {activation.name} comes by cubature"
+    if getattr(flow.rule, "noise", "") == "gaussian-closure":
+        return "a Gaussian closure is not lowered to loops"
+    return ""
+
+
 def _title(flow: Flow, activation: Activation) -> str:
     return f"# {flow.title}, activation {activation.name}\n"
 
@@ -101,9 +118,8 @@ def _loops(
     """Source of the loops that the compiled backend takes, or why there are none."""
     header = _title(flow, activation)
     try:
-        if activation.has_kinks:
-            raise UnsupportedError(f"averages of {activation.name} are not lowered to loops")
-        return f"{header}\n\n{loop_source(name, program, outputs, flow.scalars)}\n"
+        exact = getattr(flow.rule, "order", "first") == "exact"
+        return f"{header}\n\n{loop_source(name, program, outputs, flow.scalars, exact)}\n"
     except UnsupportedError as reason:
         return f"{header}\n\nUNSUPPORTED = {str(reason)!r}\n"
 
