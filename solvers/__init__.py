@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from solvers.diagrams.sweep import sweep as sweep
     from solvers.experiment import Experiment as Experiment
     from solvers.experiment import ExperimentError as ExperimentError
+    from solvers.files import load as load
+    from solvers.files import save as save
     from solvers.results import NumericalFailure as NumericalFailure
     from solvers.results import Status as Status
     from solvers.simulation.compare import compare as compare
@@ -46,9 +48,11 @@ _HOMES = {
     "integrate": "trajectories.integrate",
     "integrate_reduction": "trajectories.reduced",
     "lingering": "stability.lingering",
+    "load": "files",
     "optimal_rate": "stability.rates",
     "phase_diagram": "diagrams.phase",
     "predict_escape": "stability.escape",
+    "save": "files",
     "scaling": "simulation.compare",
     "simulate": "simulation.simulate",
     "special_curve": "stability.curves",

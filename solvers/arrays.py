@@ -62,7 +62,19 @@ def _variable(
     return Variable((dims,) if isinstance(dims, str) else dims, np.asarray(values), attrs or {})
 
 
-class Tabular(ABC):
+class Told(ABC):
+    """A result that shows itself by a sentence, not by its arrays."""
+
+    @property
+    @abstractmethod
+    def sentence(self) -> str:
+        """What was found, in one line."""
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}: {self.sentence.rstrip('.')}>"
+
+
+class Tabular(Told):
     """A result that is arrays on named axes."""
 
     @property

@@ -67,7 +67,7 @@ class Plateau:
         return self.end - self.start
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Trajectory(Tabular):
     """The order parameters along time.
 
@@ -93,6 +93,13 @@ class Trajectory(Tabular):
     speed: float = 0.0
     evaluations: Mapping[str, int] = field(default_factory=dict)
     seconds: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def sentence(self) -> str:
+        """How it ended, in one line."""
+        return (
+            f"{self.status} at time {self.time[-1]:g}, {self.label}, error {self.error[-1]:.6g}"
+        )
 
     @property
     def final(self) -> State:

@@ -94,6 +94,11 @@ def _assignments(alignment: Array) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     return (fixed, found) if K <= M else (found, fixed)
 
 
+def partners(Q: Array, R: Array, T: Array) -> NDArray[np.intp]:
+    """Which learner and teacher units ``specializations`` pairs: (…, 2, min(K, M))."""
+    return np.stack(_assignments(np.abs(cosines(Q, R, T))), axis=-2)
+
+
 def specialization(Q: Array, R: Array, T: Array) -> float | None:
     """``specializations`` of one state; None if a norm vanishes."""
     value = float(specializations(Q, R, T))

@@ -28,11 +28,14 @@ class ResultFileError(ExperimentError):
     """A file that is no result file of this program, or that cannot be read or written."""
 
 
-def save(data: Arrays | xarray.Dataset, path: str | Path, experiment: Experiment) -> Path:
+def save(
+    data: Arrays | xarray.Dataset, path: str | Path, experiment: Experiment | None
+) -> Path:
     """Writes a result with its provenance; the file appears complete or not at all.
 
-    Attributes: the experiment as TOML and its digest, the digest of the generated source, the
-    versions, the seed of the simulation. Variables without a unit are marked dimensionless ("1").
+    Attributes: the versions and, if the result belongs to an experiment, that as TOML and its
+    digest, the digest of the generated source, the seed of the simulation. Variables without a
+    unit are marked dimensionless ("1").
 
     Raises:
         ResultFileError: the file cannot be written.
@@ -67,17 +70,19 @@ def _netcdf(data: Arrays | xarray.Dataset, attributes: Mapping[Any, Any]) -> byt
     return buffer.getvalue()
 
 
-def provenance(experiment: Experiment) -> dict[str, Any]:
+def provenance(experiment: Experiment | None) -> dict[str, Any]:
     """What it takes to make a result again, as attributes of its file."""
+    versions = json.dumps({"python": platform.python_version(), **_versions()})
+    made = {"macrodyn_schema": SCHEMA, "versions": versions}
+    if experiment is None:
+        return made
     source = experiment.__dict__.get("compiled")
     seed = experiment.simulate.seed if experiment.simulate else None
-    return {
-        "macrodyn_schema": SCHEMA,
+    return made | {
         "experiment": experiment.to_toml(),
         "experiment_name": experiment.name,
         "experiment_digest": experiment.digest,
         "source_digest": source.digest if source is not None else "",
-        "versions": json.dumps({"python": platform.python_version(), **_versions()}),
         "seed": json.dumps(seed),
     }
 
@@ -120,13 +125,15 @@ def load(path: str | Path) -> xarray.Dataset:
     return dataset
 
 
-def experiment_of(dataset: xarray.Dataset) -> Experiment:
-    """The experiment that a result belongs to.
+def experiment_of(dataset: xarray.Dataset) -> Experiment | None:
+    """The experiment that a result belongs to; None for that of a reduction.
 
     Raises:
         ExperimentError: its rule or activation came from Python and is not registered here.
     """
     attributes = dataset.attrs
+    if "experiment" not in attributes:
+        return None
     return Experiment.from_toml(attributes["experiment"], name=attributes["experiment_name"])
 
 

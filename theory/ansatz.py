@@ -77,7 +77,7 @@ STATE_NAMES = {
 }  # fmt: skip
 
 
-@dataclass
+@dataclass(repr=False)
 class Reduction:
     """A reduced flow: scalars in order of evaluation, and the rate of each state variable.
 
@@ -91,6 +91,10 @@ class Reduction:
     scalars: dict[Symbol, Expr] = field(default_factory=dict)
     state: dict[Symbol, Expr] = field(default_factory=dict)
     error: Expr = field(default=sympy.S.Zero)
+
+    def __repr__(self) -> str:
+        names = ", ".join(map(str, self.state))
+        return f"<flow of {self.flow.title}, {self.ansatz.name}: {names}>"
 
     def explicit(self, expression: Expr) -> Expr:
         """The expression in the state and the parameters alone."""

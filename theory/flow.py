@@ -31,7 +31,7 @@ OUTER = {name: Symbol(name, nonnegative=True) for name in
          ("outer_rate", "head_rate", "weight_decay", "query", "tasks_per_step")}  # fmt: skip
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Flow:
     """The closed equations of a rule: inputs, definitions in order, and which of them are outputs.
 
@@ -46,6 +46,9 @@ class Flow:
     outputs: tuple[str, ...] = ("dQ", "dR", "dw", "error")
     corrections: tuple[str, ...] = ()
     """What an inner step on J from O(1) examples changes by O(1/N), which is dropped."""
+
+    def __repr__(self) -> str:
+        return f"<flow of {self.title}: {len(self.definitions)} definitions>"
 
     @property
     def title(self) -> str:

@@ -298,9 +298,6 @@ class PrintedFlow(Flow):
         """``flow`` with the activation that its averages are closed for."""
         return cls(**{f.name: getattr(flow, f.name) for f in fields(flow)}, activation=activation)
 
-    def __repr__(self) -> str:
-        return f"<flow of {self.title}: {len(self.definitions)} definitions>"
-
     def _repr_markdown_(self) -> str:
         return markdown(self, self.activation)
 

@@ -7,8 +7,9 @@ as plain Python and, with the extra ``fast``, as machine code.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from functools import cached_property, lru_cache
 from typing import Any
 
@@ -32,7 +33,7 @@ Array = NDArray[np.float64]
 PRELUDE = "from math import asin as arcsin, atan2 as arctan2, exp, pi, sqrt\n"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class CompiledReduction:
     """A flow on the states of an ansatz, as functions of the reduced state y and its parameters.
 
@@ -53,6 +54,9 @@ class CompiledReduction:
     reduction: Reduction
     rule: Rule
     backend: str = "auto"
+
+    def __repr__(self) -> str:
+        return f"<compiled {str(self.reduction).strip('<>')}>"
 
     @cached_property
     def names(self) -> tuple[str, ...]:
@@ -91,6 +95,16 @@ class CompiledReduction:
             shown = {symbol: name for name, symbol in TASKS.items()}
             raise ValueError(f"give {', '.join(shown.get(a, a) for a in missing)}")
         return {a: float(values[a]) for a in self.arguments}
+
+    @property
+    def description(self) -> dict[str, Any]:
+        """What the flow was derived from, in words, and the digest of its source."""
+        digest = hashlib.sha256(self.source_of("flow").encode()).hexdigest()
+        return {
+            "rule": {"name": self.rule.name, **asdict(self.rule)},
+            "ansatz": self.reduction.ansatz.name, "activation": self.reduction.activation.name,
+            "source_digest": digest,
+        }  # fmt: skip
 
     # ── source ───────────────────────────────────────────────────────────────────────────────
 

@@ -28,10 +28,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="From a learning rule to its macroscopic theory: derive, solve, compare, draw.",
 )
-for command in (run, derive, simulate, phase, presets, plot, reproduce):
-    app.command()(command)
-app.command("fixed-points")(fixed_points)
-app.command("continue")(continue_)
+for command in (
+    run, derive, simulate, fixed_points, continue_, phase, presets, reproduce, plot,
+):  # fmt: skip
+    app.command(command.__name__.strip("_").replace("_", "-"))(command)
 
 UsageError: type[Exception] = typer.BadParameter.__mro__[1]
 """What the parser raises: typer names no base class of its own for it."""

@@ -29,7 +29,7 @@ TRAJECTORY, SIMULATION = "trajectory.nc", "simulation.nc"
 Source = Annotated[str, typer.Argument(metavar="FILE|PRESET", help="experiment file or preset")]
 Set = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="override a key, e.g. rule.inner_rate=2"),
+    typer.Option("--set", metavar="KEY=VALUE", help="rule.inner_rate=2, or any key; repeatable"),
 ]
 Out = Annotated[Path | None, typer.Option("--out", metavar="DIR", help="folder for the files")]
 Json = Annotated[bool, typer.Option("--json", help="print one JSON object and nothing else")]

@@ -100,12 +100,7 @@ def _summarise_curves(curves: SpecialCurves) -> None:
 def _summarise(diagram: Diagram, curves: SpecialCurves | None) -> None:
     common.echo(diagram.message)
     for number, branch in enumerate(diagram, 1):
-        low, high = branch.parameter.min(), branch.parameter.max()
-        start = "" if branch.origin == "start" else f", from the {branch.origin}"
-        common.echo(
-            f"\n{number}. {branch.name} from {low:.6g} to {high:.6g}, {len(branch)} points, "
-            f"symmetry: {branch.symmetry}{start}"
-        )
+        common.echo(f"\n{number}. {branch.sentence}")
         if branch.family:
             differ = ", which differ in stability" if branch.varies else " of the same spectrum"
             common.echo(f"   one of a {branch.family}-dimensional family of fixed points{differ}")

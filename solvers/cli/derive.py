@@ -15,6 +15,9 @@ from solvers.experiment import Experiment
 FORMATS = {"latex": ".tex", "unicode": ".txt", "text": ".txt"}
 """What a page may be written in, and the ending of its file."""
 
+ANSATZ = "site-symmetric (K = M), specialised (K > M) or symmetric"
+"""The names of reductions, as the help gives them."""
+
 
 def derive(
     source: common.Source,
@@ -25,7 +28,7 @@ def derive(
         bool, typer.Option("--averages/--no-averages", help="print the Gaussian averages too")
     ] = True,
     ansatz: Annotated[
-        str | None, typer.Option("--ansatz", metavar="NAME", help="reduce: site-symmetric, …")
+        str | None, typer.Option("--ansatz", metavar="NAME", help=f"reduce to {ANSATZ} states")
     ] = None,
     set: common.Set = None,
     out: common.Out = None,

@@ -2,28 +2,17 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from solvers import store
 from solvers.cli import common
+from solvers.files import result_of
 
 if TYPE_CHECKING:
     from xarray import Dataset
-
-KINDS = {
-    "trajectory": ("solvers.results", "Trajectory"),
-    "ensemble": ("solvers.simulation.ensemble", "Ensemble"),
-    "fixed-points": ("solvers.stability.fixed_point", "FixedPoints"),
-    "continuation": ("solvers.stability.branch", "Diagram"),
-    "special-curves": ("solvers.stability.curves", "SpecialCurves"),
-    "phase": ("solvers.diagrams.phase", "PhaseDiagram"),
-}
-"""The class that reads each kind of result, by module and name."""
-
 
 def plot(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="result file (.nc)")],
@@ -34,31 +23,17 @@ def plot(
     """Redraw a result file as PNG and SVG, beside it or in --out."""
     dataset = store.load(file)
     folder = common.destination(out or file.parent)
-    kind = dataset.attrs.get("kind")
-    if kind not in KINDS:
-        raise store.ResultFileError(f"{file} holds {kind!r}, which has no figure")
-    result = _result(file, dataset)
-    beside = _simulation(file, dataset) if kind == "trajectory" else None
-    figure = result.plot() if beside is None else result.plot(_result(file, beside))
+    result = result_of(dataset, file)
+    if not hasattr(result, "plot"):
+        raise store.ResultFileError(f"{file} holds a {dataset.kind}, which has no figure")
+    beside = _simulation(file, dataset) if dataset.kind == "trajectory" else None
+    figure = result.plot() if beside is None else result.plot(result_of(beside, file))
     paths = common.save_figure(figure, folder / file.stem)
     if json:
         common.show_json({"figures": [str(path) for path in paths]})
     elif not quiet:
         for path in paths:
             common.echo(str(path))
-
-
-def _result(file: Path, dataset: Dataset) -> Any:
-    """The result that a dataset was made of."""
-    module, name = KINDS[dataset.attrs["kind"]]
-    kind, experiment = getattr(import_module(module), name), store.experiment_of(dataset)
-    try:
-        return kind.from_dataset(dataset, experiment)
-    except KeyError as error:
-        raise store.ResultFileError(
-            f"{file} is incomplete, or of another version of macrodyn "
-            f"({str(error.args[0]).partition('. ')[0]}); run the experiment again"
-        ) from None
 
 
 def _simulation(file: Path, dataset: Dataset) -> Dataset | None:

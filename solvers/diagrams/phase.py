@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from solvers import store
+from solvers.arrays import Told
 from solvers.diagrams.boundary import stability_boundary
 from solvers.diagrams.engine import Interrupted, pool_of
 from solvers.diagrams.journal import Journal
@@ -27,12 +28,18 @@ FILE, JOURNAL = "phase.nc", "phase.journal"
 """Names in the folder of a diagram; the journal is there while points are missing."""
 
 
-@dataclass(frozen=True)
-class PhaseDiagram:
+@dataclass(frozen=True, repr=False)
+class PhaseDiagram(Told):
     """Labels and numbers over one to three keys of an experiment, in ``dataset``."""
 
     dataset: xarray.Dataset
     experiment: Experiment
+
+    @property
+    def sentence(self) -> str:
+        """The labels, in one line."""
+        labels = ", ".join(f"{count} {label}" for label, count in self.labels.items())
+        return f"{self.points} points over {', '.join(self.axes)}: {labels}"
 
     @property
     def axes(self) -> tuple[str, ...]:

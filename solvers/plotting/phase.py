@@ -11,6 +11,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection, PolyCollection
 from matplotlib.colors import LogNorm, to_rgb
+from matplotlib.contour import ContourSet
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
@@ -39,6 +40,8 @@ LOOKS = {
 }
 """Colour (Okabe & Ito) and hatch of each label."""
 
+CONTOURS: dict[str, Any] = {"color": style.INK, "lw": 0.8, "ls": "dashed"}
+"""The lines of equal error."""
 STABILITY: dict[str, Any] = {
     "color": "#D55E00", "lw": 2.2, "marker": "o", "ms": 4,
     "path_effects": [withStroke(linewidth=4.4, foreground="white")],
@@ -231,7 +234,7 @@ def _contours(map: Map, ax: Axes) -> None:
             continue
         lines = ax.contour(
             map.x.centres, map.y.centres, np.ma.masked_invalid(inside).T, np.log10(levels),
-            colors=style.INK, linewidths=0.8, linestyles="dashed",
+            colors=CONTOURS["color"], linewidths=CONTOURS["lw"], linestyles=CONTOURS["ls"],
         )  # fmt: skip
         for text in ax.clabel(lines, fmt=_level, fontsize=8, inline=False) or ():
             text.set_path_effects([withStroke(linewidth=2.2, foreground="white")])
@@ -283,6 +286,8 @@ def _legend(figure: Figure, diagram: PhaseDiagram) -> None:
         Patch(facecolor=LOOKS[label][0], hatch=LOOKS[label][1], edgecolor="#333333", label=label)
         for label in diagram.labels
     ]
+    if any(isinstance(drawn, ContourSet) for ax in figure.axes for drawn in ax.collections):
+        handles.append(Line2D([], [], label=r"contours of the error $\varepsilon$", **CONTOURS))
     if "stability_boundary" in diagram.dataset:
         handles.append(Line2D([], [], label="loss of stability, by continuation", **STABILITY))
     figure.legend(

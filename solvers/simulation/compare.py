@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from solvers import states
+from solvers.arrays import Told
 from solvers.errors import ExperimentError
 from solvers.results import Trajectory
 from solvers.simulation.ensemble import Ensemble
@@ -25,8 +27,8 @@ ROUNDING = 1e-10
 """Deviations below this share of the largest value count as none."""
 
 
-@dataclass(frozen=True)
-class Comparison:
+@dataclass(frozen=True, repr=False)
+class Comparison(Told):
     """Theory and mean of the runs at the same times, per quantity Q, R, w, error.
 
     ``z`` = (mean − theory)/standard error. Means of runs at finite N deviate by O(1/N) beside the
@@ -39,6 +41,8 @@ class Comparison:
     z: dict[str, Array]
     dimension: int
     runs: int
+    otherwise_paired: int = 0
+    """Runs that end specialised with other pairs of units: the means of Q, R, w mix these."""
 
     @property
     def largest(self) -> tuple[str, float, float]:
@@ -69,16 +73,20 @@ class Comparison:
             }
             for name, z in self.z.items()
         }
-        return {"dimension": self.dimension, "runs": self.runs, **quantities}
+        about = {"dimension": self.dimension, "runs": self.runs}
+        return about | {"otherwise_paired": self.otherwise_paired, **quantities}
 
     @property
     def sentence(self) -> str:
         """The finding in one line."""
         name, z, time = self.largest
-        return (
+        text = (
             f"deviates from the theory by {self.rms:.2g} standard errors (rms), at most {z:.2g} "
             f"({name} at time {time:.4g}); {self.runs} runs at N = {self.dimension}"
         )
+        if self.otherwise_paired:
+            text += f", {self.otherwise_paired} of which pair other units: means of Q and R mix"
+        return text
 
 
 def compare(trajectory: Trajectory, ensemble: Ensemble) -> Comparison:
@@ -100,7 +108,21 @@ def compare(trajectory: Trajectory, ensemble: Ensemble) -> Comparison:
         none = np.abs(deviation[name]) < floor
         error = np.maximum(ensemble.standard_error[name], floor)
         z[name] = np.where(none, 0.0, deviation[name] / error)
-    return Comparison(ensemble.time, theory, deviation, z, ensemble.dimension, ensemble.count)
+    others = _otherwise_paired(trajectory, theory, ensemble)
+    return Comparison(
+        ensemble.time, theory, deviation, z, ensemble.dimension, ensemble.count, others
+    )
+
+
+def _otherwise_paired(trajectory: Trajectory, theory: Mapping[str, Array], runs: Ensemble) -> int:
+    """How many runs end specialised with other pairs of units than the theory does."""
+    Q, R = (np.concatenate([theory[name][-1:], runs.runs[name][:, -1]]) for name in "QR")
+    Q, R, T = states.fields(Q, R, trajectory.experiment.parameters, trajectory.layout)
+    own, *other = (
+        (states.partners(q, r, T).tolist(), states.label(q, r, T).endswith("specialized"))
+        for q, r in zip(Q, R, strict=True)
+    )
+    return sum(pairs != own[0] and specialised for pairs, specialised in other) if own[1] else 0
 
 
 def theory_at(trajectory: Trajectory, times: Array) -> dict[str, Array]:
@@ -120,8 +142,11 @@ def theory_at(trajectory: Trajectory, times: Array) -> dict[str, Array]:
     else:
         from scipy.interpolate import CubicHermiteSpline  # a third of the import of solvers
 
-        slopes = np.array([compiled.rhs(state, parameters) for state in stored])
-        y = CubicHermiteSpline(trajectory.time, stored, slopes)(times)
+        # slopes are costly, and asked for only where a time lies between
+        after = np.searchsorted(trajectory.time, times).clip(1, len(stored) - 1)
+        near = np.unique([after - 1, after])
+        slopes = np.array([compiled.rhs(state, parameters) for state in stored[near]])
+        y = CubicHermiteSpline(trajectory.time[near], stored[near], slopes)(times)
     Q, R, w = layout.unpack(y)
     error = np.array([compiled.error(state, parameters) for state in y])
     return {"Q": Q, "R": R, "w": w, "error": error}

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 Array = NDArray[np.float64]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Ensemble(Tabular):
     """Order parameters of independent finite-N runs from the same overlaps.
 
@@ -60,6 +60,15 @@ class Ensemble(Tabular):
         return {
             name: values.std(axis=0, ddof=1) / np.sqrt(count) for name, values in self.runs.items()
         }
+
+    @property
+    def sentence(self) -> str:
+        """How it ended, in one line."""
+        spread = self.final_standard_error.error
+        return (
+            f"{self.status} at time {self.time[-1]:g}, {self.count} runs at N = {self.dimension}, "
+            f"error {self.final.error:.6g} ± {spread:.2g}"
+        )
 
     @property
     def count(self) -> int:

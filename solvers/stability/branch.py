@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from solvers.arrays import Arrays, Tabular
+from solvers.arrays import Arrays, Tabular, Told
 from solvers.results import Status
 from solvers.stability.steady import Steady
 from solvers.stability.symmetry import describe
@@ -58,8 +58,8 @@ class Special:
         }  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Branch:
+@dataclass(frozen=True, repr=False)
+class Branch(Told):
     """One branch: ``parameter`` (n,), Q (n, K, K), R (n, K, M), w (n, K), error (n,) along it.
 
     ``eigenvalues`` (n, d) and ``unstable`` (n,) give the stability at each point; ``ends`` says why
@@ -88,6 +88,16 @@ class Branch:
     def __len__(self) -> int:
         return len(self.parameter)
 
+    @property
+    def sentence(self) -> str:
+        """Where it runs, in one line."""
+        low, high = self.parameter.min(), self.parameter.max()
+        start = "" if self.origin == "start" else f", from the {self.origin}"
+        return (
+            f"{self.name} from {low:.6g} to {high:.6g}, {len(self)} points, "
+            f"symmetry: {self.symmetry}{start}"
+        )
+
     def table(self) -> str:
         """The special points, one a line."""
         return "\n".join(s.sentence for s in self.special_points) or "no special points"
@@ -111,7 +121,7 @@ class Branch:
         }  # fmt: skip
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Diagram(Tabular, Sequence[Branch]):
     """The branches of a bifurcation diagram, with a sentence on how they were found."""
 
@@ -130,6 +140,11 @@ class Diagram(Tabular, Sequence[Branch]):
 
     def __getitem__(self, index: Any) -> Any:
         return self.branches[index]
+
+    @property
+    def sentence(self) -> str:
+        """How many branches there are, in one sentence."""
+        return self.message
 
     @property
     def arrays(self) -> Arrays:

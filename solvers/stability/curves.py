@@ -34,7 +34,7 @@ DIFFERENCE = 1e-5
 """Relative width of the differences that give the gradient of the critical growth rate."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class SpecialCurve(Tabular):
     """Where a special point lies: ``first`` and ``second`` parameter (n,), and ε (n,) there.
 
@@ -71,7 +71,7 @@ class SpecialCurve(Tabular):
                 "ends": list(self.ends)}  # fmt: skip
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class SpecialCurves(Tabular, Sequence[SpecialCurve]):
     """Curves of several special points of one diagram."""
 
@@ -83,6 +83,11 @@ class SpecialCurves(Tabular, Sequence[SpecialCurve]):
 
     def __getitem__(self, index: Any) -> Any:
         return self.curves[index]
+
+    @property
+    def sentence(self) -> str:
+        """The curves, one after the other."""
+        return "; ".join(curve.sentence for curve in self) or "no curve"
 
     @property
     def arrays(self) -> Arrays:

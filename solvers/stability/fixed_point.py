@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from solvers.arrays import Arrays, Tabular
+from solvers.arrays import Arrays, Tabular, Told
 from solvers.results import Status
 from solvers.stability.families import Family
 from solvers.stability.modes import Mode, modes
@@ -32,8 +32,8 @@ ROUNDING = 1e-13
 """An error below this is that of a perfect state."""
 
 
-@dataclass(frozen=True)
-class FixedPoint:
+@dataclass(frozen=True, repr=False)
+class FixedPoint(Told):
     """One fixed point: Q (K, K), R (K, M) (a block axis first if structured), w (K,), ε.
 
     ``eigenvalues`` (n,) are those of the flow where Q is stored once per pair (and w only if it
@@ -122,7 +122,7 @@ class FixedPoint:
         }  # fmt: skip
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class FixedPoints(Tabular, Sequence[FixedPoint]):
     """The fixed points that a search found, lowest error first, with a sentence on the search."""
 
@@ -140,6 +140,11 @@ class FixedPoints(Tabular, Sequence[FixedPoint]):
 
     def __getitem__(self, index: Any) -> Any:
         return self.points[index]
+
+    @property
+    def sentence(self) -> str:
+        """How many there are, in one sentence."""
+        return self.message
 
     @property
     def arrays(self) -> Arrays:

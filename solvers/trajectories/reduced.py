@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,14 +16,19 @@ from solvers.states import DIVERGENCE
 from solvers.trajectories.paths import iterate, solve
 
 if TYPE_CHECKING:
+    import xarray
+
     from theory.reduced import CompiledReduction
 
 Array = NDArray[np.float64]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ReducedTrajectory(Tabular):
-    """A trajectory of reduced order parameters: ``y`` (times, parameters), named by ``names``."""
+    """A trajectory of reduced order parameters: ``y`` (times, parameters), named by ``names``.
+
+    ``made`` says of what: rule, ansatz, activation, parameters, the digest of the source.
+    """
 
     time: Array
     y: Array
@@ -32,10 +37,17 @@ class ReducedTrajectory(Tabular):
     status: Status
     message: str
     evaluations: Mapping[str, int]
+    made: Mapping[str, Any]
 
     def __getitem__(self, name: str) -> Array:
         """One order parameter along the trajectory."""
         return self.y[:, self.names.index(name)]
+
+    @property
+    def sentence(self) -> str:
+        """How it ended, in one line."""
+        last = ", ".join(f"{name} {self[name][-1]:.6g}" for name in self.names)
+        return f"{self.status} at time {self.time[-1]:g}, {last}, error {self.error[-1]:.6g}"
 
     @property
     def arrays(self) -> Arrays:
@@ -43,9 +55,22 @@ class ReducedTrajectory(Tabular):
         data = {name: ("time", self[name]) for name in self.names} | {"error": ("time", self.error)}
         attributes = {
             "kind": "reduced-trajectory", "status": str(self.status), "message": self.message,
-            "evaluations": json.dumps(dict(self.evaluations)),
+            "evaluations": json.dumps(dict(self.evaluations)), "names": json.dumps(self.names),
+            "made": json.dumps(dict(self.made)),
         }  # fmt: skip
         return Arrays.of(data, {"time": ("time", self.time)}, attributes)
+
+    @classmethod
+    def from_dataset(cls, dataset: xarray.Dataset, experiment: None = None) -> ReducedTrajectory:
+        """The trajectory that ``dataset`` was made of; no experiment belongs to it."""
+        attributes = dataset.attrs
+        names = tuple(json.loads(attributes["names"]))
+        y = np.stack([dataset[name].values for name in names], axis=1)
+        return cls(
+            dataset["time"].values, y, dataset["error"].values, names,
+            Status(attributes["status"]), attributes["message"],
+            json.loads(attributes["evaluations"]), json.loads(attributes["made"]),
+        )  # fmt: skip
 
 
 def integrate_reduction(
@@ -92,8 +117,9 @@ def integrate_reduction(
     y = path.at(times)
     errors = np.array([error(state)[0] for state in y])
     result = ReducedTrajectory(
-        times, y, errors, flow.names, path.status, path.message, path.evaluations
-    )
+        times, y, errors, flow.names, path.status, path.message, path.evaluations,
+        flow.description | {"parameters": dict(parameters)},
+    )  # fmt: skip
     if throw and path.status is not Status.success:
         raise NumericalFailure(path.message, result)
     return result

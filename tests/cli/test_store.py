@@ -12,9 +12,20 @@ import numpy as np
 import pytest
 import xarray
 
-from solvers import store
+from solvers import (
+    continue_all,
+    fixed_points,
+    integrate,
+    integrate_reduction,
+    load,
+    phase_diagram,
+    save,
+    simulate,
+    store,
+)
 from solvers.experiment import Experiment
 from solvers.store import ResultFileError
+from theory import compile_reduction
 
 EXPERIMENT = Experiment.load("saad-solla").replace(**{"simulate.dimension": 50, "simulate.seed": 7})
 
@@ -91,6 +102,43 @@ def test_files_are_readable_as_the_user_wants(tmp_path):
     finally:
         os.umask(old)
     assert stat.S_IMODE(path.stat().st_mode) == 0o640
+
+
+@pytest.mark.parametrize("kind", ["run", "runs", "points", "branches", "diagram", "reduction"])
+def test_a_result_is_saved_and_loaded_as_itself(kind, tmp_path):
+    made = RESULTS[kind](EXPERIMENT.replace(**{"integrate.time": 2.0}), tmp_path)
+    again = load(save(made, tmp_path / "result.nc"))
+    assert (type(again), repr(again)) == (type(made), repr(made))
+    xarray.testing.assert_equal(again.dataset, made.dataset)
+    assert len(repr(made)) < 250
+
+
+def reduced(experiment, folder):
+    flow = compile_reduction(experiment.rule, "site-symmetric", backend="numpy")
+    start = {"Q": 0.2, "C": 0.0, "R": 0.02, "S": 0.0, "w": 1.0}
+    return integrate_reduction(flow, start, flow.parameters(K=7, head_mean=1.0), 2.0)
+
+
+RESULTS = {
+    "run": lambda e, folder: integrate(e),
+    "runs": lambda e, folder: simulate(e, [0.0, 2.0]),
+    "points": lambda e, folder: fixed_points(e),
+    "branches": lambda e, folder: continue_all(e, "rule.outer_rate", 0.5, 0.6),
+    "diagram": lambda e, folder: phase_diagram(e, ["rule.outer_rate=1,2"], folder),
+    "reduction": reduced,
+}  # fmt: skip
+
+
+def test_the_file_of_a_reduction_says_of_what(tmp_path):
+    found = load(save(reduced(EXPERIMENT, tmp_path), tmp_path / "reduced.nc"))
+    assert (found.made["rule"]["name"], found.made["ansatz"]) == ("sgd", "site-symmetric")
+    assert found.made["parameters"]["K"] == 7
+
+
+def test_what_is_no_result_is_not_saved(tmp_path):
+    with pytest.raises(TypeError, match="int is no result"):
+        save(3, tmp_path / "three.nc")
+    assert not any(tmp_path.iterdir())
 
 
 def test_foreign_files_are_refused_in_one_line(tmp_path):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
 import numpy as np
 import pytest
 
@@ -13,7 +16,8 @@ from theory.generation.machine import available
 from theory.overlaps import Layout
 from theory.parameters import parameters
 from theory.reduced import CompiledReduction, compile_reduction
-from theory.rules import Anil, Rule, Sgd
+from theory.rules import Anil, MetaRule, Rule, Sgd
+from theory.rules.base import rate
 from theory.tasks import TaskDistribution
 
 RULES = {
@@ -85,6 +89,25 @@ def test_what_is_missing_or_unknown_is_named() -> None:
         compile_reduction(RULES["sgd"], "periodic")
     with pytest.raises(ValueError, match="Q, C, R, S, w"):
         integrate_reduction(flow, [1.0], flow.parameters(K=2, head_mean=1.0), 1.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Own(MetaRule):
+    """ANIL whose rate is called like an order parameter."""
+
+    name: ClassVar[str] = "own"
+    S: float = rate("rate of the head")
+
+    def adapt(self, network: Any, task: Any) -> Any:
+        return network.descend(task.support, head=self.S)
+
+
+def test_rates_of_an_own_rule_may_be_called_like_order_parameters() -> None:
+    own, p = reduced(Own(S=0.7, outer_rate=0.5), K=3)
+    anil, q = reduced(Anil(inner_rate=0.7, outer_rate=0.5), K=3)
+    np.testing.assert_allclose(own.rhs(Y, p), anil.rhs(Y, q), rtol=1e-14)
+    faster = own.parameters(K=3, head_mean=0.8, S=0.9)
+    assert (own.rhs(Y, faster) != own.rhs(Y, own.parameters(K=3, head_mean=0.8))).any()
 
 
 def test_a_reduction_ends_with_the_statuses_of_every_trajectory() -> None:

@@ -31,7 +31,9 @@ def test_every_kind_of_diagram_is_drawn(committee, tmp_path, axes, more):
     diagram = phase_diagram(committee, axes, tmp_path, **more)
     figure = diagram.plot()
     (legend,) = figure.legends
-    assert [text.get_text() for text in legend.get_texts()] == list(diagram.labels)
+    curved = len(axes) > 1 and "log" not in axes[0]
+    contours = [r"contours of the error $\varepsilon$"] if curved else []
+    assert [text.get_text() for text in legend.get_texts()] == [*diagram.labels, *contours]
     figure.savefig(tmp_path / "figure.png")
 
 

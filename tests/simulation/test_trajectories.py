@@ -125,6 +125,23 @@ def test_many_tasks_per_step_follow_the_population_map():
     assert any("many tasks" in line for line in ensemble.warnings)
 
 
+def test_runs_that_pair_other_units_are_counted():
+    """Of two units that start alike either may take the first teacher unit."""
+    one = Experiment.load("saad-solla").replace(
+        **{
+            "initial": {"w": 1.0, "Q": [[1, 0.01], [0.01, 1]], "R": [[0.9, 0.1], [0.1, 0.9]]},
+            "integrate.time": 1.0,
+        }
+    )
+    other = one.replace(**{"initial.R": [[0.1, 0.9], [0.9, 0.1]]})
+    trajectory = integrate(one)
+    own, swapped = (simulate(e, [0.0, 1.0], dimension=100, runs=3) for e in (one, other))
+    assert compare(trajectory, own).otherwise_paired == 0
+    found = compare(trajectory, swapped)
+    assert found.otherwise_paired == found.report["otherwise_paired"] == 3
+    assert "3 of which pair other units" in found.sentence
+
+
 def test_the_theory_between_its_stored_times():
     """Hermite interpolation of 400 points is as good as integrating to the very times."""
     coarse, times = integrate(BASE), np.array([0.0, 0.1234, 1.77, 3.0])
