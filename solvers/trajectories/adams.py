@@ -1,22 +1,15 @@
-"""Adams' method of variable order, in compiled loops, with an interpolant between its steps."""
+"""Adams' method of variable order, as text that is compiled together with a flow."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 from functools import lru_cache
 from math import sqrt
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy import empty
-from numpy.typing import ArrayLike, NDArray
-
-from solvers.results import Status
-
-if TYPE_CHECKING:
-    from theory.codegen import CompiledFlow
+from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 
@@ -26,14 +19,132 @@ NUMBERS = 26
 """Numbers that ``adams`` keeps beside the state and its differences."""
 COLUMNS = 16
 """The state and its differences, each of the state's size, come in front of these."""
-ROOM = 1000
-"""At most so many steps are recorded in one call; the user may interrupt between calls."""
-MOST_NUMBERS = 2_000_000
-"""A call records no more numbers than this."""
-NODES = 4
-"""Between two steps the solution is interpolated from the states and rates of so many."""
-SHARPER = 0.1
-"""The tolerances of the steps over those asked for, so that the error is some 10 × these."""
+
+
+def weigh(k: int, h: float, past: Array, g: Array, beta: Array) -> None:
+    """The weights g_j of the differences in a step h, and their ratios β_j, for j ≤ k + 1."""
+    c = empty(16)
+    for j in range(16):
+        c[j] = 1.0 / (j + 1.0)
+    g[0] = 1.0
+    beta[0] = 1.0
+    for j in range(1, k + 2):
+        reach = h + past[j - 1]
+        beta[j] = beta[j - 1] * reach / past[j]
+        for q in range(k + 2 - j):
+            c[q] = c[q] - c[q + 1] * (h / reach)
+        g[j] = c[0]
+
+
+def predict(
+    n: int, k: int, h: float, g: Array, beta: Array, y: Array, phi: Array, star: Array,
+    total: Array, z: Array,
+) -> None:  # fmt: skip
+    """The predicted state z; Φ*_j = β_j Φ_j for j ≤ k, and their sum up to k − 1."""
+    for i in range(n):
+        z[i] = 0.0
+        total[i] = 0.0
+    for j in range(k):
+        factor = beta[j]
+        share = h * g[j]
+        for i in range(n):
+            term = factor * phi[j * n + i]
+            star[j * n + i] = term
+            z[i] += share * term
+            total[i] += term
+    factor = beta[k]
+    for i in range(n):
+        z[i] += y[i]
+        star[k * n + i] = factor * phi[k * n + i]
+
+
+def estimate(
+    n: int, k: int, h: float, rtol: float, atol: float, g: Array, y: Array, z: Array, star: Array,
+    excess: Array, errors: Array,
+) -> None:  # fmt: skip
+    """Errors of the orders k, k − 1 and k − 2, from the ``excess`` Φ_k at the predicted state.
+
+    The root mean square over atol + rtol·|y|, 1 where it is at the tolerance.
+    """
+    first = 0.0
+    second = 0.0
+    third = 0.0
+    below = (k - 1) * n
+    under = below
+    if k > 1:
+        under = below - n
+    for i in range(n):
+        scale = 1.0 / (atol + rtol * max(abs(y[i]), abs(z[i])))
+        a = excess[i] * scale
+        b = a + star[below + i] * scale
+        c = b + star[under + i] * scale
+        first += a * a
+        second += b * b
+        third += c * c
+    errors[0] = h * abs(g[k] - g[k - 1]) * sqrt(first / n)
+    if k > 1:
+        errors[1] = h * abs(g[k - 1] - g[k - 2]) * sqrt(second / n)
+    if k > 2:
+        errors[2] = h * abs(g[k - 2] - g[k - 3]) * sqrt(third / n)
+
+
+def estimate_higher(
+    n: int, k: int, h: float, rtol: float, atol: float, g: Array, y: Array, total: Array,
+    errors: Array,
+) -> None:  # fmt: skip
+    """The error of the order k + 1, from Φ_{k+1} after a step."""
+    error = 0.0
+    for i in range(n):
+        term = total[i] / (atol + rtol * abs(y[i]))
+        error += term * term
+    errors[3] = h * abs(g[k + 1] - g[k]) * sqrt(error / n)
+
+
+def advance(
+    n: int, k: int, h: float, f: Array, star: Array, phi: Array, total: Array, past: Array
+) -> None:
+    """The differences Φ_0 … Φ_{k+1} after a step, the last in ``total``, and the times ago."""
+    for i in range(n):
+        total[i] = f[i]
+        phi[i] = f[i]
+    for j in range(k + 1):
+        for i in range(n):
+            total[i] = total[i] - star[j * n + i]
+            phi[(j + 1) * n + i] = total[i]
+    for j in range(14):
+        past[14 - j] = past[13 - j] + h
+
+
+def begin(n: int, h: float, y: Array, f: Array, phi: Array, direction: Array, past: Array) -> None:
+    """Differences at the start: as if the rate had always been what it is."""
+    size = 1e-300
+    for i in range(14 * n):
+        phi[i] = 0.0
+    for i in range(n):
+        phi[i] = f[i]
+        size += f[i] * f[i]
+    for i in range(n):
+        direction[i] = f[i] / sqrt(size)
+    for j in range(15):
+        past[j] = h * j
+
+
+def longest(k: int, fastest: float) -> float:
+    """0.85 of the longest stable step of order k where the fastest relaxation is at this rate.
+
+    The limit is min(2, 4.7·0.74^k) over the rate, by the roots of the method's polynomials.
+    """
+    return 0.85 * min(2.0, 4.7 * 0.74**k) / fastest
+
+
+def adapted(k: int, h: float, error: float, stable: float) -> float:
+    """The next step: doubled, kept, or shortened; what grows stays within what is stable."""
+    step = h
+    if error * 2.0 ** (k + 1.0) <= 0.5:
+        step = min(2.0 * h, stable)
+    elif error > 0.5:
+        step = h * max(0.5, min(0.9, (0.5 / error) ** (1.0 / (k + 1.0))))
+    return step
 
 
 def adams(
@@ -52,35 +163,32 @@ def adams(
     flow. Compiled from this text; runs as it stands too.
 
     Predicts with the k last rates, corrects with one more (order k + 1), evaluates again. The
-    step is controlled by the root mean square of the error of order k over atol + rtol·|y|; it is
-    doubled, kept, or shortened, the order is the one with the smallest error. Steps do not grow
-    beyond 0.85 of what is stable, min(2, 4.7·0.74^k) over the spectral radius, or what has decayed
-    would stay at the tolerance; the radius comes from one step of the power method in eight steps.
-    Sources: Shampine & Gordon, Computer Solution of Ordinary Differential Equations (1975), in the
-    notation of Hairer, Nørsett & Wanner, Solving ODEs I, III.5 and III.7; the limits of stability
-    by the roots of the method's polynomials.
+    step is controlled by the error of order k; the order is the one with the smallest error. Steps
+    do not grow beyond what is stable, or what has decayed would stay at the tolerance; the fastest
+    relaxation comes from one step of the power method in eight steps. Sources: Shampine & Gordon,
+    Computer Solution of Ordinary Differential Equations (1975), in the notation of Hairer, Nørsett
+    & Wanner, Solving ODEs I, III.5 and III.7.
     """
     y = empty(n)
     f = empty(n)
     z = empty(n)
-    predicted = empty(n)
+    excess = empty(n)
     total = empty(n)
     direction = empty(n)
     phi = empty(14 * n)
     star = empty(14 * n)
     past = empty(15)
-    reach = empty(15)
     beta = empty(15)
     g = empty(15)
-    c = empty(16)
+    errors = empty(4)
     end = settings[0]
     rtol = settings[1]
     atol = settings[2]
     most = settings[4]
-    bound = settings[5]
     bounded = settings[6]
     room = settings[7]
     at = 16 * n
+    row = at + 26
     t = out[at]
     h = out[at + 1]
     k = int(out[at + 2])
@@ -92,6 +200,8 @@ def adams(
     fastest = out[at + 9]
     since = out[at + 10]
     rows = 0.0
+    failures = 0.0
+    alive = 1.0
     for j in range(15):
         past[j] = out[at + 11 + j]
     for i in range(n):
@@ -103,96 +213,35 @@ def adams(
         for i in range(n):
             y[i] = state[i]
         rate(y, parameters, work, f)
-        for i in range(14 * n):
-            phi[i] = 0.0
-        size = 1e-300
-        for i in range(n):
-            phi[i] = f[i]
-            size += f[i] * f[i]
-        for i in range(n):
-            direction[i] = f[i] / sqrt(size)
-        t = 0.0
         h = settings[3]
         k = 1
-        same = 0.0
         starting = 1.0
-        steps = 0.0
-        rejected = 0.0
         evaluations = 1.0
         since = 8.0
-        for j in range(15):
-            past[j] = h * j
+        begin(n, h, y, f, phi, direction, past)
     last = past[1]
-    failures = 0.0
-    row = at + 26
-    alive = 1.0
     while t < end and alive > 0.5:
-        if h > end - t:
-            h = end - t
-        for j in range(16):
-            c[j] = 1.0 / (j + 1.0)
-        g[0] = 1.0
-        beta[0] = 1.0
-        for j in range(1, k + 2):
-            reach[j] = h + past[j - 1]
-            beta[j] = beta[j - 1] * reach[j] / past[j]
-            ratio = h / reach[j]
-            for q in range(k + 2 - j):
-                c[q] = c[q] - c[q + 1] * ratio
-            g[j] = c[0]
+        h = min(h, end - t)
+        weigh(k, h, past, g, beta)
+        predict(n, k, h, g, beta, y, phi, star, total, z)
+        rate(z, parameters, work, excess)
         for i in range(n):
-            z[i] = 0.0
-            total[i] = 0.0
-        for j in range(k):
-            factor = beta[j]
-            share = h * g[j]
-            for i in range(n):
-                term = factor * phi[j * n + i]
-                star[j * n + i] = term
-                z[i] += share * term
-                total[i] += term
-        factor = beta[k]
-        for i in range(n):
-            z[i] += y[i]
-            star[k * n + i] = factor * phi[k * n + i]
-        rate(z, parameters, work, predicted)
-        error = 0.0
-        lower = 0.0
-        lowest = 0.0
-        below = (k - 1) * n
-        under = below
-        if k > 1:
-            under = below - n
-        for i in range(n):
-            scale = 1.0 / (atol + rtol * max(abs(y[i]), abs(z[i])))
-            first = predicted[i] - total[i]
-            second = first + star[below + i]
-            third = second + star[under + i]
-            predicted[i] = first
-            first = first * scale
-            second = second * scale
-            third = third * scale
-            error += first * first
-            lower += second * second
-            lowest += third * third
-        error = h * abs(g[k] - g[k - 1]) * sqrt(error / n)
-        following = k
-        if k > 1:
-            lower = h * abs(g[k - 1] - g[k - 2]) * sqrt(lower / n)
-        if k > 2:
-            lowest = h * abs(g[k - 2] - g[k - 3]) * sqrt(lowest / n)
-            if max(lower, lowest) <= error:
-                following = k - 1
+            excess[i] = excess[i] - total[i]
+        estimate(n, k, h, rtol, atol, g, y, z, star, excess, errors)
+        error = errors[0]
+        lower = errors[1]
+        falls = 0.0
+        if k > 2 and max(lower, errors[2]) <= error:
+            falls = 1.0
         if k == 2 and lower <= 0.5 * error:
-            following = 1
+            falls = 1.0
         steps = steps + 1.0
         evaluations = evaluations + 1.0
         if error <= 1.0:
-            share = h * g[k]
-            largest = 0.0
             size = 1e-300
+            largest = 0.0
             for i in range(n):
-                y[i] = z[i] + share * predicted[i]
+                y[i] = z[i] + h * g[k] * excess[i]
                 size += y[i] * y[i]
                 if i < bounded:
                     largest = max(largest, abs(y[i]))
@@ -201,62 +250,10 @@ def adams(
             t = t + h
             if end - t < 1e-14 * end:
                 t = end
-            for i in range(n):
-                total[i] = f[i]
-                phi[i] = f[i]
-            since = since + 1.0
-            if since > 7.5:
-                since = 0.0
-                moved = 1e-7 * sqrt(size)
-                for i in range(n):
-                    z[i] = y[i] + moved * direction[i]
-                rate(z, parameters, work, predicted)
-                evaluations = evaluations + 1.0
-                size = 1e-300
-                for i in range(n):
-                    direction[i] = predicted[i] - f[i]
-                    size += direction[i] * direction[i]
-                for i in range(n):
-                    direction[i] = direction[i] / sqrt(size)
-                fastest = sqrt(size) / moved
-            for j in range(k + 1):
-                for i in range(n):
-                    total[i] = total[i] - star[j * n + i]
-                    phi[(j + 1) * n + i] = total[i]
-            for j in range(14):
-                past[14 - j] = past[13 - j] + h
+            advance(n, k, h, f, star, phi, total, past)
             same = same + 1.0 if h == last else 1.0
             last = h
             failures = 0.0
-            if following < k or k == 12:
-                starting = 0.0
-            if starting > 0.5:
-                k = k + 1
-                h = 2.0 * h
-            else:
-                higher = 1e300
-                stable = 0.85 * min(2.0, 4.7 * 0.74**k) / fastest
-                if same > k + 0.5 and k < 12:
-                    higher = 0.0
-                    for i in range(n):
-                        term = total[i] / (atol + rtol * abs(y[i]))
-                        higher += term * term
-                    higher = h * abs(g[k + 1] - g[k]) * sqrt(higher / n)
-                    if k > 1 and lower <= min(error, higher):
-                        following = k - 1
-                if following < k:
-                    k = k - 1
-                    error = lower
-                elif (higher < error and h < 0.74 * stable) and (k > 1 or higher < 0.5 * error):
-                    k = k + 1
-                    error = higher
-                stable = 0.85 * min(2.0, 4.7 * 0.74**k) / fastest
-                if (h > stable and k > 3) and lower * 2.0**k <= 0.5:
-                    k = k - 1
-                elif error * 2.0 ** (k + 1.0) <= 0.5:
-                    h = min(2.0 * h, stable)
-                elif error > 0.5:
-                    h = h * max(0.5, min(0.9, (0.5 / error) ** (1.0 / (k + 1.0))))
             rows = rows + 1.0
             if room > 0.5:
                 out[row] = t
@@ -264,15 +261,53 @@ def adams(
                     out[row + 1 + i] = y[i]
                     out[row + 1 + n + i] = f[i]
                 row = row + 1 + 2 * n
-                if rows > room - 0.5:
-                    alive = 0.0
-            if largest > bound:
+            if largest > settings[5] or (room > 0.5 and rows > room - 0.5):
                 alive = 0.0
+            since = since + 1.0
+            if since > 7.5:
+                since = 0.0
+                moved = 1e-7 * sqrt(size)
+                for i in range(n):
+                    z[i] = y[i] + moved * direction[i]
+                rate(z, parameters, work, excess)
+                evaluations = evaluations + 1.0
+                size = 1e-300
+                for i in range(n):
+                    direction[i] = excess[i] - f[i]
+                    size += direction[i] * direction[i]
+                for i in range(n):
+                    direction[i] = direction[i] / sqrt(size)
+                fastest = sqrt(size) / moved
+            if falls > 0.5 or k == 12:
+                starting = 0.0
+            errors[3] = 1e300
+            if starting < 0.5 and (same > k + 0.5 and k < 12):
+                estimate_higher(n, k, h, rtol, atol, g, y, total, errors)
+                if k > 1 and lower <= min(error, errors[3]):
+                    falls = 1.0
+            if starting > 0.5:
+                k = k + 1
+                h = 2.0 * h
+            else:
+                higher = errors[3]
+                stable = longest(k, fastest)
+                if falls > 0.5:
+                    k = k - 1
+                    error = lower
+                elif (higher < error and h < 0.74 * stable) and (k > 1 or higher < 0.5 * error):
+                    k = k + 1
+                    error = higher
+                stable = longest(k, fastest)
+                if (h > stable and k > 3) and lower * 2.0**k <= 0.5:
+                    k = k - 1
+                else:
+                    h = adapted(k, h, error, stable)
         else:
             rejected = rejected + 1.0
             starting = 0.0
             failures = failures + 1.0
-            k = following
+            if falls > 0.5:
+                k = k - 1
             h = 0.5 * h
             if failures > 2.5:
                 k = 1
@@ -302,94 +337,5 @@ def adams(
 @lru_cache(maxsize=1)
 def text() -> str:
     """The method as text, to be compiled with a flow."""
-    return inspect.getsource(adams)
-
-
-@dataclass(frozen=True)
-class Steps:
-    """Steps of a trajectory: their times (m,), states and rates (m, n), and how they ended.
-
-    ``status`` is not converged where the step fell below rounding, or there were too many.
-    """
-
-    time: Array
-    y: Array
-    rate: Array
-    status: Status
-    evaluations: int
-
-    def at(self, times: ArrayLike) -> Array:
-        """y (…, n) at any times: the polynomial through states and rates of the nearest steps."""
-        t, last = np.asarray(times, float), len(self.time)
-        nodes = min(NODES, last)
-        first = np.searchsorted(self.time, t, side="right") - nodes // 2
-        near = np.minimum(np.maximum(first, 0), last - nodes)[..., None] + np.arange(nodes)
-        x, of_y, of_rate = self.time[near], np.empty(near.shape), np.empty(near.shape)
-        for j in range(nodes):
-            basis, slope = np.ones(t.shape), np.zeros(t.shape)
-            for m in range(nodes):
-                if m != j:
-                    width = 1 / (x[..., j] - x[..., m])
-                    basis *= (t - x[..., m]) * width
-                    slope += width
-            moved = (t - x[..., j]) * basis**2
-            of_y[..., j] = basis**2 - 2 * slope * moved
-            of_rate[..., j] = moved
-        y = of_y[..., None, :] @ self.y.take(near, 0)
-        y += of_rate[..., None, :] @ self.rate.take(near, 0)
-        return y[..., 0, :]
-
-
-def follow(
-    compiled: CompiledFlow,
-    parameters: Mapping[str, Any],
-    start: Array,
-    time: float,
-    *,
-    rtol: float,
-    atol: float,
-    bound: float,
-    bounded: int,
-    most: int,
-) -> Steps:
-    """The steps from ``start`` to ``time``, of a flow that runs as compiled loops."""
-    n = compiled.layout.size
-    room, head = max(1, min(ROOM, MOST_NUMBERS // (2 * n + 1))), COLUMNS * n + NUMBERS
-    solve = compiled.solver(adams.__name__, text(), SETTINGS)
-    out = np.empty(head + room * (2 * n + 1))
-    header, rows = out[:head], out[head:].reshape(room, 2 * n + 1)
-    header[:], numbers = 0.0, header[COLUMNS * n :]
-    slope = compiled.bound("flow", parameters)(start)
-    rtol, atol = SHARPER * rtol, SHARPER * atol
-    h = first_step(slope, start, time, rtol, atol)
-    settings = time, rtol, atol, h, most, bound, bounded, room
-    parts = [np.concatenate([[0.0], start, slope])[None]]
-    status = None
-
-    def record() -> None:
-        taken, numbers[8] = rows[: int(numbers[8])].copy(), 0
-        parts.append(taken)
-
-    try:
-        while status is None:
-            solve(start, settings, parameters, out)
-            full = numbers[8] == room
-            record()
-            if not np.abs(header[:bounded]).max(initial=0.0) <= bound:
-                status = Status.diverged
-            elif numbers[0] == time:
-                status = Status.success
-            elif not full or numbers[5] >= most:
-                status = Status.not_converged
-    except KeyboardInterrupt:
-        record()
-        status = Status.interrupted
-    table = np.concatenate(parts)
-    y, rates = table[:, 1 : n + 1], table[:, n + 1 :]
-    return Steps(table[:, 0], y, rates, status, int(numbers[7]))
-
-
-def first_step(rate: Array, y: Array, time: float, rtol: float, atol: float) -> float:
-    """A step whose error is small to first order, if the rate changed by its own size in α = 1."""
-    size = float(np.sqrt(np.mean((rate / (atol + rtol * np.abs(y))) ** 2)))
-    return min(time, 0.25 * np.sqrt(0.5 / size)) if 0 < size < np.inf else 1e-6 * time
+    parts = (weigh, predict, estimate, estimate_higher, advance, begin, longest, adapted, adams)
+    return "\n\n".join(inspect.getsource(part) for part in parts)

@@ -9,15 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from solvers.trajectories.adams import (
-    COLUMNS,
-    NUMBERS,
-    SETTINGS,
-    SHARPER,
-    adams,
-    first_step,
-    text,
-)
+from solvers.trajectories.adams import COLUMNS, NUMBERS, SETTINGS, adams, text
+from solvers.trajectories.steps import SHARPER, first_step
 
 if TYPE_CHECKING:
     from theory.codegen import CompiledFlow

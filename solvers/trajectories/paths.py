@@ -12,7 +12,7 @@ import scipy
 from numpy.typing import ArrayLike, NDArray
 
 from solvers.results import Status
-from solvers.trajectories.adams import follow
+from solvers.trajectories.steps import follow
 from theory.errors import DomainError
 
 if TYPE_CHECKING:

@@ -12,8 +12,9 @@ import pytest
 
 from solvers import Experiment, integrate
 from solvers.results import Status
-from solvers.trajectories.adams import COLUMNS, NUMBERS, Steps, adams, follow
+from solvers.trajectories.adams import COLUMNS, NUMBERS, adams
 from solvers.trajectories.ensembles import ensemble
+from solvers.trajectories.steps import Steps, follow
 
 
 @pytest.fixture(scope="module")

@@ -30,20 +30,24 @@ HOMES = {
     ),
 }
 """Functions that are compiled where they are called, and where their text stands. Those of numbers
-return one; others fill arrays, and annotate the arguments that are numbers."""
+return one; others fill arrays, and annotate the arguments that are numbers. A text may bring more
+of both kinds along."""
 
 
 @cache
-def text_of(name: str) -> tuple[ast.FunctionDef, tuple[str, ...]]:
-    """A function of HOMES, and the kinds of its arguments, sizes included."""
-    function = parse(inspect.getsource(import_module(HOMES[name])))[name]
+def text_of(name: str) -> ast.FunctionDef:
+    """A function of HOMES."""
+    return parse(inspect.getsource(import_module(HOMES[name])))[name]
+
+
+def kinds_of(function: ast.FunctionDef) -> list[str]:
+    """The kinds of the arguments of such a function, sizes included."""
     numbers = {"int": INT, "float": FLOAT}
     fills = is_routine(function)
-    kinds = [
+    return [
         numbers.get(ast.unparse(a.annotation), ARRAY) if fills and a.annotation else FLOAT
         for a in function.args.args
     ]
-    return function, tuple(kinds)
 
 
 def is_routine(function: ast.FunctionDef) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import ctypes
 import hashlib
@@ -16,7 +17,16 @@ from pathlib import Path
 from typing import Any
 
 from theory.generation.digest import engine_digest
-from theory.generation.homes import ARRAY, FLOAT, HOMES, is_routine, literals, parse, text_of
+from theory.generation.homes import (
+    ARRAY,
+    FLOAT,
+    HOMES,
+    is_routine,
+    kinds_of,
+    literals,
+    parse,
+    text_of,
+)
 from theory.generation.native import Emitter, UnsupportedError, number_of
 
 DECLARATIONS = """
@@ -90,11 +100,8 @@ SMALL = ("dots", "times", "products", "powers_of", "add_pair")
 @lru_cache(maxsize=64)
 def _function(name: str, sizes: tuple[tuple[str, int], ...]) -> tuple[str, frozenset[str]]:
     """LLVM's text for a function of HOMES with its tables, and the functions that it calls."""
-    home = vars(import_module(HOMES[name]))
-    (function, kinds), known = text_of(name), dict(sizes)
-    taken = [k for k, a in zip(kinds, function.args.args, strict=True) if a.arg not in known]
-    result = "void" if is_routine(function) else FLOAT
-    emitter = Emitter(function, taken, known, {}, result, constants=home)
+    home, function = vars(import_module(HOMES[name])), text_of(name)
+    emitter = _called(function, dict(sizes), constants=home)
     text = emitter.write()
     tables = [
         f"@{table} = private constant [{len(values)} x double] "
@@ -102,9 +109,17 @@ def _function(name: str, sizes: tuple[tuple[str, int], ...]) -> tuple[str, froze
         for table, values in home.items()
         if f"@{table}," in text
     ]
-    if name in SMALL or (result == FLOAT and name not in LARGE):
+    if name in SMALL or (emitter.result == FLOAT and name not in LARGE):
         text = text.replace("#0", "#1")
     return "\n".join([*tables, text]), frozenset(emitter.called)
+
+
+def _called(function: ast.FunctionDef, sizes: Mapping[str, int], **known: Any) -> Emitter:
+    """Writes a function that others call."""
+    arguments = zip(kinds_of(function), function.args.args, strict=True)
+    kinds = [kind for kind, argument in arguments if argument.arg not in sizes]
+    result = "void" if is_routine(function) else FLOAT
+    return Emitter(function, kinds, sizes, {}, result, **known)
 
 
 def _functions(names: Iterable[str], sizes: Mapping[str, int]) -> list[str]:
@@ -123,18 +138,27 @@ def module_of(text: str, sizes: Mapping[str, int]) -> tuple[str, int]:
     """LLVM's text for the functions of a source, and the length of their work space.
 
     Each function f(state, parameters…, out) becomes f(state, p, work, out) on pointers, the
-    parameters one after the other in p. ``rate`` in a further function calls the flow.
+    parameters one after the other in p. ``rate`` in a further function calls the flow. Functions
+    without a state are there to be called by the others.
     """
     constants = literals(text)
     if "UNSUPPORTED" in constants:
         raise UnsupportedError(constants["UNSUPPORTED"])
     shapes = constants["SHAPES"]
     parts, longest, called = [DECLARATIONS], 0, set[str]()
-    for name, function in parse(text).items():
+    functions = parse(text)
+    near = {n: f for n, f in functions.items() if "state" not in [a.arg for a in f.args.args]}
+    for function in near.values():
+        emitter = _called(function, sizes, near=near)
+        parts.append(emitter.write())
+        called |= emitter.called
+    for name, function in functions.items():
+        if name in near:
+            continue
         others = {"rate": "flow_"} if name != "flow" else {}
         arguments = [a.arg for a in function.args.args if a.arg not in {*sizes, *others}]
         kinds = [ARRAY if shapes.get(a, "given") else FLOAT for a in arguments]
-        emitter = Emitter(function, kinds, sizes, others, work=longest)
+        emitter = Emitter(function, kinds, sizes, others, work=longest, near=near)
         parts.append(emitter.write())
         lines, given, start = [], [], 0
         for argument, kind in emitter.arguments:

@@ -14,7 +14,7 @@ import struct
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from theory.generation.homes import ARRAY, BOOL, FLOAT, HOMES, INT, is_routine, text_of
+from theory.generation.homes import ARRAY, BOOL, FLOAT, HOMES, INT, is_routine, kinds_of, text_of
 
 STACK = 16384
 """Arrays that have at most this many entries in all lie on the stack, others in the work space."""
@@ -79,9 +79,10 @@ class Emitter:
         result: str = "void",
         work: int = 0,
         constants: Mapping[str, Any] | None = None,
+        near: Mapping[str, ast.FunctionDef] | None = None,
     ) -> None:
         self.function, self.sizes, self.others, self.result = function, sizes, others, result
-        self.constants = constants or {}
+        self.constants, self.near = constants or {}, near or {}
         self.called: set[str] = set()
         self.lines: list[str] = []
         self.entry: list[str] = []
@@ -119,9 +120,9 @@ class Emitter:
         return f"define internal {self.result} @{name}({', '.join(heads)}) #0 {{\n{body}\n}}"
 
     def _fits(self, number: int) -> bool:
-        """Whether an array still fits on the stack; counts it if so. Functions of HOMES have no
-        other room."""
-        if self.function.name in HOMES:
+        """Whether an array still fits on the stack; counts it if so. Functions that are
+        called by another have no other room."""
+        if self.function.name in HOMES or self.function.name in self.near:
             return True
         if number > STACK // 4 or self.stack + number > STACK:
             return False
@@ -318,13 +319,14 @@ class Emitter:
             return self.new(f"add nsw i64 {half}, {small}", INT)
         if name == "int":
             return self.new(f"fptosi double {self.float(node.args[0])} to i64", INT)
-        if name in HOMES and is_routine(text_of(name)[0]):
-            return self._fill(name, node.args)
+        function = self.near.get(name) or (text_of(name) if name in HOMES else None)
+        if function is not None and is_routine(function):
+            return self._fill(function, node.args)
         if name in ("min", "max"):
             (a, first), (b, second) = (self.value(argument) for argument in node.args)
             if first == second == INT:
                 return self.new(f"call i64 @llvm.s{name}.i64(i64 {a}, i64 {b})", INT)
-        if name in LIBRARY or name in HOMES:
+        if name in LIBRARY or function is not None:
             target = LIBRARY.get(name, name)
             self.called |= {name} & HOMES.keys()
             given = ", ".join(f"double {self.float(argument)}" for argument in node.args)
@@ -335,14 +337,13 @@ class Emitter:
             return "", "void"
         raise UnsupportedError(f"{name} is evaluated by a numeric routine")
 
-    def _fill(self, name: str, arguments: Sequence[ast.expr]) -> Value:
+    def _fill(self, function: ast.FunctionDef, arguments: Sequence[ast.expr]) -> Value:
         """Code of a call that fills arrays; sizes are known where it is compiled."""
-        function, kinds = text_of(name)
-        given = []
+        kinds, given = kinds_of(function), []
         for argument, kind, value in zip(function.args.args, kinds, arguments, strict=True):
             if argument.arg not in self.sizes:
                 code = self.float(value) if kind == FLOAT else self.value(value)[0]
                 given.append(f"{kind} {code}")
-        self.called.add(name)
-        self.line(f"call void @{name}({', '.join(given)})")
+        self.called |= {function.name} & HOMES.keys()
+        self.line(f"call void @{function.name}({', '.join(given)})")
         return "", "void"

@@ -1,0 +1,117 @@
+"""Trajectories by Adams' method in compiled loops, with an interpolant between its steps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from solvers.results import Status
+from solvers.trajectories.adams import COLUMNS, NUMBERS, SETTINGS, adams, text
+
+if TYPE_CHECKING:
+    from theory.codegen import CompiledFlow
+
+Array = NDArray[np.float64]
+
+ROOM = 1000
+"""At most so many steps are recorded in one call; the user may interrupt between calls."""
+MOST_NUMBERS = 2_000_000
+"""A call records no more numbers than this."""
+NODES = 4
+"""Between two steps the solution is interpolated from the states and rates of so many."""
+SHARPER = 0.1
+"""The tolerances of the steps over those asked for, so that the error is some 10 × these."""
+
+
+@dataclass(frozen=True)
+class Steps:
+    """Steps of a trajectory: their times (m,), states and rates (m, n), and how they ended.
+
+    ``status`` is not converged where the step fell below rounding, or there were too many.
+    """
+
+    time: Array
+    y: Array
+    rate: Array
+    status: Status
+    evaluations: int
+
+    def at(self, times: ArrayLike) -> Array:
+        """y (…, n) at any times: the polynomial through states and rates of the nearest steps."""
+        t, last = np.asarray(times, float), len(self.time)
+        nodes = min(NODES, last)
+        first = np.searchsorted(self.time, t, side="right") - nodes // 2
+        near = np.minimum(np.maximum(first, 0), last - nodes)[..., None] + np.arange(nodes)
+        x, of_y, of_rate = self.time[near], np.empty(near.shape), np.empty(near.shape)
+        for j in range(nodes):
+            basis, slope = np.ones(t.shape), np.zeros(t.shape)
+            for m in range(nodes):
+                if m != j:
+                    width = 1 / (x[..., j] - x[..., m])
+                    basis *= (t - x[..., m]) * width
+                    slope += width
+            moved = (t - x[..., j]) * basis**2
+            of_y[..., j] = basis**2 - 2 * slope * moved
+            of_rate[..., j] = moved
+        y = of_y[..., None, :] @ self.y.take(near, 0)
+        y += of_rate[..., None, :] @ self.rate.take(near, 0)
+        return y[..., 0, :]
+
+
+def follow(
+    compiled: CompiledFlow,
+    parameters: Mapping[str, Any],
+    start: Array,
+    time: float,
+    *,
+    rtol: float,
+    atol: float,
+    bound: float,
+    bounded: int,
+    most: int,
+) -> Steps:
+    """The steps from ``start`` to ``time``, of a flow that runs as compiled loops."""
+    n = compiled.layout.size
+    room, head = max(1, min(ROOM, MOST_NUMBERS // (2 * n + 1))), COLUMNS * n + NUMBERS
+    solve = compiled.solver(adams.__name__, text(), SETTINGS)
+    out = np.empty(head + room * (2 * n + 1))
+    header, rows = out[:head], out[head:].reshape(room, 2 * n + 1)
+    header[:], numbers = 0.0, header[COLUMNS * n :]
+    slope = compiled.bound("flow", parameters)(start)
+    rtol, atol = SHARPER * rtol, SHARPER * atol
+    h = first_step(slope, start, time, rtol, atol)
+    settings = time, rtol, atol, h, most, bound, bounded, room
+    parts = [np.concatenate([[0.0], start, slope])[None]]
+    status = None
+
+    def record() -> None:
+        taken, numbers[8] = rows[: int(numbers[8])].copy(), 0
+        parts.append(taken)
+
+    try:
+        while status is None:
+            solve(start, settings, parameters, out)
+            full = numbers[8] == room
+            record()
+            if not np.abs(header[:bounded]).max(initial=0.0) <= bound:
+                status = Status.diverged
+            elif numbers[0] == time:
+                status = Status.success
+            elif not full or numbers[5] >= most:
+                status = Status.not_converged
+    except KeyboardInterrupt:
+        record()
+        status = Status.interrupted
+    table = np.concatenate(parts)
+    y, rates = table[:, 1 : n + 1], table[:, n + 1 :]
+    return Steps(table[:, 0], y, rates, status, int(numbers[7]))
+
+
+def first_step(rate: Array, y: Array, time: float, rtol: float, atol: float) -> float:
+    """A step whose error is small to first order, if the rate changed by its own size in α = 1."""
+    size = float(np.sqrt(np.mean((rate / (atol + rtol * np.abs(y))) ** 2)))
+    return min(time, 0.25 * np.sqrt(0.5 / size)) if 0 < size < np.inf else 1e-6 * time
