@@ -7,7 +7,7 @@ import hashlib
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache, partial
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from theory.activations import Activation, linear
 from theory.finite import finite_support
 from theory.generation import machine
-from theory.generation.bound import OVER_PAIRS, Bound, bind, index_arrays, places
+from theory.generation.bound import OVER_PAIRS, STATE, Bound, bind, index_arrays, places
 from theory.generation.homes import literals
 from theory.generation.native import UnsupportedError
 from theory.generation.sources import cache_folder, load, source_of
@@ -26,8 +26,6 @@ from theory.statement import Structure, check_units
 
 Array = NDArray[np.float64]
 Parameters = Mapping[str, Any]
-VARIABLE = ("Q", "R", "w", "S_finite", "S_finite_dot")
-"""Arguments of the generated functions that change from one state to the next."""
 MOST_ENTRIES = 2**19
 """numpy fills arrays of at most so many numbers (pairs of units × fields²) at a time."""
 MOST_UNITS = 6
@@ -79,15 +77,15 @@ class CompiledFlow:
             object.__setattr__(self, name, value)
 
     @cached_property
-    def _functions(self) -> dict[str, tuple[Callable[..., Any], tuple[str, ...]]]:
-        """The functions made so far, with the names of their arguments."""
+    def _namespaces(self) -> dict[str, dict[str, Any]]:
+        """The sources loaded so far."""
         return {}
 
-    def _function(self, name: str) -> tuple[Callable[..., Any], tuple[str, ...]]:
-        if name not in self._functions:
-            namespace = load(self.source_of(name), self.activation)
-            self._functions[name] = namespace[name], namespace["ARGUMENTS"]
-        return self._functions[name]
+    def _namespace(self, name: str) -> dict[str, Any]:
+        """The generated numpy function of this name, and what its source says of it."""
+        if name not in self._namespaces:
+            self._namespaces[name] = load(self.source_of(name), self.activation)
+        return self._namespaces[name]
 
     @cached_property
     def _layout(self) -> dict[str, Any]:
@@ -248,20 +246,22 @@ class CompiledFlow:
             bound = self._bound[key] = self._bind(name, parameters)
         return bound.call(y)
 
-    def _prepared(
-        self, name: str, parameters: Parameters, pairs: slice = slice(None)
-    ) -> Callable[..., Any]:
-        """A numpy function of what depends on the state, given all the rest, for some pairs."""
-        layout, (function, names) = dict(self._layout), self._function(name)
-        layout |= {a: layout[a][pairs] for a in OVER_PAIRS}
-        fixed = {a: layout[a] if a in layout else self._given(a, parameters)
-                 for a in names if a not in VARIABLE}  # fmt: skip
-        prepared, variable = partial(function, **fixed), [a for a in names if a in VARIABLE]
-        return lambda **known: prepared(**{a: known[a] for a in variable})
+    def _prepared(self, name: str, parameters: Parameters) -> Callable[..., Any]:
+        """A numpy function of what depends on the state, and of pairs of units."""
+        made = self._namespace(name)
+        known = {a: self._layout[a] if a in self._layout
+                 else np.asarray(self._given(a, parameters), float)
+                 for a in made["ARGUMENTS"]}  # fmt: skip
+        return made[name](**known)
 
     def _call(self, name: str, y: Array, parameters: Parameters, **more: Array) -> Any:
-        Q, R, w = self.layout.unpack(y)
-        return self._prepared(name, parameters)(Q=Q, R=R, w=w, **more)
+        state = dict(zip(STATE, self.layout.unpack(y), strict=True)) | more
+        values = [state[a] for a in self._namespace(name)["STATE"]]
+        return self._prepared(name, parameters)(*values, *self._pairs(slice(None)))
+
+    def _pairs(self, some: slice) -> list[Array]:
+        """The index arrays of some pairs of units."""
+        return [self._layout[a][some] for a in OVER_PAIRS]
 
     def _given(self, name: str, parameters: Parameters) -> Any:
         """A parameter; the teacher's overlap always comes with a block axis, (L, M, M)."""
@@ -274,7 +274,7 @@ class CompiledFlow:
         """Whether the noise comes by cubature over finite supports."""
         if self.tier == "numba":
             return "noise_heads" in self._loops("flow")[1]
-        return "S_finite" in self._function("flow")[1]
+        return "S_finite" in self._namespace("flow")["STATE"]
 
     def finite_noise(self, y: Array, parameters: Parameters) -> Array:
         """S (K, K) at a finite support P, by cubature or the closure that the rule names."""
@@ -317,25 +317,22 @@ class CompiledFlow:
         return np.concatenate([dQ.ravel(), dR.ravel(), dw])
 
     @cached_property
-    def _pairs_at_a_time(self) -> int:
-        """How many pairs of units the numpy flow takes at a time: all, if one reads another's."""
-        if "pair_of]" in self.source_of("flow"):
-            return len(self._layout["rows"])
-        return max(1, MOST_ENTRIES // (self.layout.hidden + self.layout.teacher_hidden) ** 2)
+    def _blocks(self) -> list[list[Array]]:
+        """The pairs of units that the numpy flow takes at a time: all, if one reads another's."""
+        pairs, fields = len(self._layout["rows"]), len(self._layout["fields"])
+        together = self._namespace("flow")["TOGETHER"]
+        step = pairs if together else max(1, MOST_ENTRIES // fields**2)
+        return [self._pairs(slice(first, first + step)) for first in range(0, pairs, step)]
 
     def _rate(self, parameters: Parameters) -> Callable[[Array], Array]:
         """rhs by numpy at given parameters, so many pairs of units at a time as memory is for."""
-        unpack, step = self.layout.unpack, self._pairs_at_a_time
-        parts = [
-            self._prepared("flow", parameters, slice(first, first + step))
-            for first in range(0, len(self._layout["rows"]), step)
-        ]
+        unpack, at, blocks = self.layout.unpack, self._prepared("flow", parameters), self._blocks
 
         def rate(y: Array) -> Array:
-            Q, R, w = unpack(y)
-            found = [part(Q=Q, R=R, w=w) for part in parts]
-            _, dR, dw = found[0]
-            dQ = np.concatenate([part[0] for part in found], axis=-1)
+            state = unpack(y)
+            (dQ, dR, dw), *more = [at(*state, *pairs) for pairs in blocks]
+            if more:
+                dQ = np.concatenate([dQ, *(part[0] for part in more)], axis=-1)
             return np.concatenate([dQ.ravel(), dR.ravel(), dw])
 
         return rate
@@ -377,7 +374,7 @@ class CompiledFlow:
         """∂ε/∂y, shape (size,)."""
         if self.tier == "numba":
             return self._compiled("error_gradient", y, parameters)
-        return np.asarray(self._call("error_gradient", y, parameters))
+        return np.array(self._call("error_gradient", y, parameters))
 
 
 _shared = lru_cache(maxsize=128)(CompiledFlow)

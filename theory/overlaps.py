@@ -30,17 +30,24 @@ class Layout:
 
     @cached_property
     def _square(self) -> NDArray[np.intp]:
-        """Where the entries of Q (L, K, K) stand in y."""
+        """Where the entries of Q, (K, K) or (L, K, K), stand in y."""
         rows, columns = self.pairs
         square = np.empty((self.hidden, self.hidden), int)
         square[rows, columns] = square[columns, rows] = np.arange(len(rows))
-        return square + len(rows) * np.arange(self.blocks or 1)[:, None, None]
+        if self.blocks is None:
+            return square
+        return square + len(rows) * np.arange(self.blocks)[:, None, None]
+
+    @cached_property
+    def _cross(self) -> tuple[int, int]:
+        """Where R begins and ends in y."""
+        k, m, n = self.hidden, self.teacher_hidden, self.blocks or 1
+        return n * k * (k + 1) // 2, n * k * (k + 1) // 2 + n * k * m
 
     @property
     def size(self) -> int:
         """Length of y."""
-        k, m = self.hidden, self.teacher_hidden
-        return (self.blocks or 1) * (k * (k + 1) // 2 + k * m) + k
+        return self._cross[1] + self.hidden
 
     def pack(self, Q: ArrayLike, R: ArrayLike, w: ArrayLike) -> Array:
         """y from Q (…, K, K), R (…, K, M), w (…, K); structured inputs: Q and R (…, L, K, ·)."""
@@ -53,13 +60,9 @@ class Layout:
     def unpack(self, y: ArrayLike) -> tuple[Array, Array, Array]:
         """Q, R, w from y (…, size): the inverse of ``pack``."""
         y = np.asarray(y, float)
-        lead, k, m, n = y.shape[:-1], self.hidden, self.teacher_hidden, self.blocks or 1
-        stored, cross = n * k * (k + 1) // 2, n * k * m
-        Q = y[..., self._square]
-        R = y[..., stored : stored + cross].reshape(*lead, n, k, m)
-        if self.blocks is None:
-            Q, R = Q[..., 0, :, :], R[..., 0, :, :]
-        return Q, R, y[..., stored + cross :]
+        first, last = self._cross
+        R = y[..., first:last].reshape(*y.shape[:-1], *self._square.shape[:-1], -1)
+        return y.take(self._square, -1), R, y[..., last:]
 
 
 def field_covariance(Q: ArrayLike, R: ArrayLike, T: ArrayLike) -> Array:

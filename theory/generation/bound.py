@@ -72,8 +72,12 @@ def places(
     return found
 
 
-OVER_PAIRS = ("rows", "columns", "places", "mirrored")
-"""Index arrays over pairs of units."""
+STATE = ("Q", "R", "w")
+VARIABLE = (*STATE, "S_finite", "S_finite_dot")
+"""Arguments of the generated functions that change from one state to the next."""
+OVER_PAIRS = ("rows", "columns", "couples", "places", "mirrored")
+"""Index arrays over pairs l ≤ k of units: k, l, both, and where they stand, either way, in matrices
+with an axis of all fields."""
 
 
 def index_arrays(layout: Layout) -> dict[str, Any]:
@@ -84,7 +88,8 @@ def index_arrays(layout: Layout) -> dict[str, Any]:
     pair_of[rows, columns] = pair_of[columns, rows] = np.arange(len(rows))
     Q, R, w = layout.unpack(np.eye(layout.size))
     places, mirrored = rows * (K + M) + columns, columns * (K + M) + rows
-    return {"rows": rows, "columns": columns, "places": places, "mirrored": mirrored,
+    couples = np.stack([rows, columns], 1)
+    return {"rows": rows, "columns": columns, "couples": couples, "places": places, "mirrored": mirrored,
             "pair_of": pair_of, "units": np.arange(K),
             "teachers": np.arange(M), "fields": np.arange(K + M),
             "Q_dot": Q, "R_dot": R, "w_dot": w}  # fmt: skip

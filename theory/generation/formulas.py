@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection, Iterable
+
 import sympy
-from sympy import Expr
+from sympy import Expr, Indexed
 from sympy.printing.numpy import NumPyPrinter
 
 from theory.generation.native import UnsupportedError
@@ -32,7 +34,7 @@ class FormulaPrinter(NumPyPrinter):
         """Constants first, so that they multiply a number and not an array."""
         constant, rest = sympy.Integer(1), []
         for factor in sympy.Mul.make_args(expr):
-            if factor.is_number:
+            if self._is_constant(factor):
                 constant *= factor
             else:
                 rest.append(factor)
@@ -40,7 +42,14 @@ class FormulaPrinter(NumPyPrinter):
             return super()._print_Mul(expr)
         product = sympy.Mul(*rest, evaluate=False) if len(rest) > 1 else rest[0]
         text = self._print(product)
-        return f"{float(constant)!r}*({text})" if rest[0].is_Add else f"{float(constant)!r}*{text}"
+        return f"{self.constant(constant)}*{f'({text})' if rest[0].is_Add else text}"
+
+    def _is_constant(self, expr: Expr) -> bool:
+        return bool(expr.is_number)
+
+    def constant(self, expr: Expr) -> str:
+        """Code of a factor that is known before any array."""
+        return repr(float(expr))
 
     def _print_Function(self, expr: Expr) -> str:
         signature = getattr(type(expr), "signature", None)
@@ -55,6 +64,47 @@ class FormulaPrinter(NumPyPrinter):
         return repr(float(expr)) if not expr.is_Integer else str(int(expr))
 
     _print_Rational = _print_Half = _print_Number
+
+
+class ArrayPrinter(FormulaPrinter):
+    """Expressions of arrays, with as few calls as they take.
+
+    ``scalars`` names the parameters without an index; ``keep`` gives a variable to code that is
+    evaluated once. numpy is quicker with arrays without an axis than with Python's numbers.
+    """
+
+    def __init__(self, scalars: Collection[str], keep: Callable[[str], str]) -> None:
+        super().__init__()
+        self.scalars, self.keep = frozenset(scalars), keep
+
+    def _is_constant(self, expr: Expr) -> bool:
+        return not expr.has(Indexed) and {str(s) for s in expr.free_symbols} <= self.scalars
+
+    def constant(self, expr: Expr) -> str:
+        """The variable of a constant."""
+        code = repr(float(expr)) if expr.is_number else FormulaPrinter().doprint(expr)
+        return code if code.isidentifier() else self.keep(f"asarray({code})")
+
+    def whole(self, expr: Expr) -> str:
+        """Code of an expression."""
+        return self.constant(expr) if self._is_constant(expr) else str(self.doprint(expr))
+
+    def _print_Add(self, expr: Expr) -> str:
+        """What is taken away comes last."""
+        terms = [self.constant(term) if self._is_constant(term) else self._print(term)
+                 for term in expr.as_ordered_terms()]  # fmt: skip
+        return summed(terms)
+
+    def _print_Pow(self, expr: Expr, rational: bool = False) -> str:
+        if expr.exp == -1 or expr.exp == -sympy.S.Half:
+            return f"reciprocal({self._print(1 / expr)})"
+        return super()._print_Pow(expr, rational=rational)
+
+
+def summed(terms: Iterable[str]) -> str:
+    """Code of a sum, what is taken away last."""
+    first, *rest = sorted(terms, key=lambda term: term.startswith("-"))
+    return first + "".join(f" - {t[1:]}" if t.startswith("-") else f" + {t}" for t in rest)
 
 
 class LoopPrinter(FormulaPrinter):

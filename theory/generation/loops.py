@@ -50,6 +50,7 @@ class LoopWriter:
         self.definitions = {d.name: d for d in self.program.definitions}
         self.fresh = 0
         self.in_pair = False
+        self.reads_matrix = False
         self.entries: set[str] = set()
         self.blocks: dict[str, tuple[Symbol, ...]] = {}
         self.symmetric = symmetric_tensors(self.program)
@@ -72,7 +73,7 @@ class LoopWriter:
             else:
                 self._single(group[0])
         arrays = [(name, size) for name, size in self.sizes if name not in self.entries]
-        if any("Q_full" in line for line in self.lines):
+        if self.reads_matrix:
             arrays.insert(0, ("Q_full", "K*K"))
             self.lines[:0] = ["for k in range(K):", "    for l in range(K):",
                               "        Q_full[(k)*K + l] = state[pair(k, l)]"]  # fmt: skip
@@ -101,6 +102,7 @@ class LoopWriter:
             return f"{name}_row[({at[-2]})*K + {at[-1]}]"
         whole = name == "Q" and "L" not in self.program.inputs["Q"]
         if whole and not (self.in_pair and {str(i) for i in at} == {"k", "l"}):
+            self.reads_matrix = True
             return f"Q_full[({at[0]})*K + {at[1]}]"
         if name in STATE:
             return f"state[{self._position(name, at)}]"

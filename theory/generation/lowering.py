@@ -8,44 +8,39 @@ sums of products become matrix products or ``einsum`` over two operands at a tim
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from functools import cache
 
-import numpy as np
 import sympy
 from sympy import Expr, Indexed, Symbol
 
-from theory.derivation.indexed import SIZES, Definition, Piece, Program, range_of
-from theory.generation.formulas import FormulaPrinter
-from theory.generation.rewriting import hoisted, shifted, with_floats
-
-PAIR = Symbol("pair")
-Tokens = tuple[Symbol, ...]
-
-
-@dataclass(frozen=True)
-class Operand:
-    """Code that evaluates to an array, and which index each of its axes is."""
-
-    code: str
-    axes: Tokens
+from theory.derivation.indexed import Definition, Piece, Program, free_indices, index, range_of
+from theory.generation.array_forms import for_arrays
+from theory.generation.formulas import ArrayPrinter, summed
+from theory.generation.lines import Line
+from theory.generation.products import PAIR, Operand, Tokens, aligned, contracted
+from theory.generation.rewriting import symmetric_tensors
 
 
 class NumpyWriter:
-    """Writes the body of a function that evaluates a program."""
+    """Writes the body of a function that evaluates a program.
 
-    def __init__(self, program: Program) -> None:
-        self.program = program = shifted(hoisted(with_floats(program)))
-        self.lines: list[str] = []
+    ``together``: whether a pair of units reads what belongs to others.
+    """
+
+    def __init__(self, program: Program, scalars: Collection[str]) -> None:
+        self.program = program = for_arrays(program)
+        self.lines: list[Line] = []
+        self.together = False
         self.cached: dict[str, str] = {}
-        self.printer = FormulaPrinter()
+        self.printer = ArrayPrinter(scalars, self._keep)
         self.definitions = {d.name: d for d in program.definitions}
-        self.shared: dict[Tokens, dict[Expr, Expr]] = {}
+        self.symmetric = symmetric_tensors(program)
         self.substitutions: dict[Symbol, tuple[Expr, Tokens]] = {}
         self.reduced: dict[tuple[Tokens, Expr], Expr] = {}
         self.count = 0
 
-    def write(self) -> list[str]:
+    def write(self) -> list[Line]:
         """Lines of source, one definition after the other."""
         self._share()
         for definition in self.program.definitions:
@@ -71,7 +66,7 @@ class NumpyWriter:
 
     def _pointwise_parts(self, definition: Definition, piece: Piece) -> list[tuple[Expr, Tokens]]:
         parts = []
-        for term in piece.terms():
+        for term in _factored(piece)[1]:
             if not piece.summed(term):
                 parts.append((term, self._merge(piece.at, definition)))
             else:
@@ -134,7 +129,8 @@ class NumpyWriter:
         if definition is not None and definition.paired:
             where = self._pair_axis(ranges)
             if pair and set(at[where : where + 2]) == set(pair) and at[where] != at[where + 1]:
-                return Operand(name, (*at[:where], PAIR, *at[where + 2 :]))
+                return self._diagonal(name, [*at[:where], PAIR, *at[where + 2 :]], symmetric=False)
+            self.together = True
             code = self._keep(f"{name}[{':, ' * where}pair_of]")
         subscript, gathered = [], []
         for axis, (i, over) in enumerate(zip(at, ranges, strict=True)):
@@ -156,45 +152,28 @@ class NumpyWriter:
         elif gathered == [0] and set(subscript[1:]) <= {":"}:
             code = self._keep(f"{code}.take({subscript[0]}, 0)")
         elif any(s != ":" for s in subscript):
-            code = f"{code}[{', '.join(subscript)}]"
-            code = self._keep(code) if gathered else code
-        return self._diagonal(code, axes)
+            code = self._keep(f"{code}[{', '.join(subscript)}]")
+        return self._diagonal(code, axes, symmetric=name in self.symmetric and code == name)
 
-    def _diagonal(self, code: str, axes: list[Symbol]) -> Operand:
+    @staticmethod
+    def _diagonal(code: str, axes: list[Symbol], symmetric: bool) -> Operand:
         for i in dict.fromkeys(axes):
             if axes.count(i) == 2:
                 first, second = (axis for axis, j in enumerate(axes) if j == i)
-                told = "" if (first, second) == (0, 1) else f"axis1={first}, axis2={second}"
+                told = "" if (first, second) == (0, 1) else f"0, {first}, {second}"
                 code = f"{code}.diagonal({told})"
                 axes = [j for j in axes if j != i] + [i]
-        return Operand(code, tuple(axes))
+        return Operand(code, tuple(axes), symmetric)
 
     def _keep(self, code: str) -> str:
         """A variable for code that is worth evaluating once."""
+        if code.isidentifier():
+            return code
         if code not in self.cached:
             self.count += 1
             self.cached[code] = f"a{self.count}"
-            self.lines.append(f"{self.cached[code]} = {code}")
+            self.lines.append(Line(self.cached[code], code))
         return self.cached[code]
-
-    @staticmethod
-    def _aligned(operand: Operand, axes: Tokens) -> str:
-        """Code of the operand, transposed and with new axes, to broadcast over ``axes``."""
-        present = [i for i in axes if i in operand.axes]
-        code = operand.code
-        if tuple(present) == operand.axes and set(axes) == set(present):
-            return code
-        code = f"({code})" if "*" in code or "@" in code else code
-        if tuple(present) != operand.axes:
-            order = tuple(operand.axes.index(i) for i in present)
-            code = f"{code}.T" if order == (1, 0) else f"{code}.transpose{order}"
-        if not present:
-            return code
-        lead = axes.index(present[0])
-        subscript = [":" if i in operand.axes else "None" for i in axes[lead:]]
-        if "None" in subscript:
-            code = f"{code}[{', '.join(subscript)}]"
-        return code
 
     # ── pieces ───────────────────────────────────────────────────────────────────────────────
 
@@ -211,14 +190,49 @@ class NumpyWriter:
                 continue
             value, axes = self.substitutions.pop(name)
             self._need(value, pair)
-            self.lines.append(f"{name} = {self._render(value, axes, pair)}")
+            self.lines.append(Line(str(name), self._render(value, axes, pair)))
 
     def _render(self, expression: Expr, axes: Tokens, pair: Tokens) -> str:
+        products, rest = self._outer_products(expression, axes, pair)
         names: dict[Expr, Expr] = {}
-        for entry in sorted(expression.atoms(Indexed), key=str):
-            code = self._aligned(self._view(entry, pair), axes)
-            names[entry] = Symbol(self._keep(code) if not code.isidentifier() else code)
-        return str(self.printer.doprint(expression.xreplace(names)))
+        for entry in sorted(rest.atoms(Indexed), key=str):
+            code = aligned(self._view(entry, pair), axes)
+            names[entry] = Symbol(self._keep(code))
+        code = self.printer.whole(rest.xreplace(names))
+        return f"{code} - {products}" if products else code
+
+    def _outer_products(self, value: Expr, axes: Tokens, pair: Tokens) -> tuple[str, Expr]:
+        """Code of the outer products that are taken away, and the rest of the sum.
+
+        Several of them are one product of matrices, which is quicker than broadcast products.
+        """
+        *lead, a, c = axes if len(axes) > 2 else (None, None, None)
+        found: list[tuple[Indexed, Indexed]] = []
+        rest = []
+        for term in sympy.Add.make_args(value):
+            factors = sorted(sympy.Mul.make_args(-term), key=lambda e: e.has(c))
+            kinds = [{*self._view_axes(e, pair)} if e.is_Indexed else None for e in factors]
+            if kinds == [{*lead, a}, {*lead, c}]:
+                found.append((factors[0], factors[1]))
+            else:
+                rest.append(term)
+        if len(found) < 2 or not rest:
+            return "", value
+        left, right = (self._stacked(e, (*lead, i), pair)
+                       for e, i in zip(zip(*found, strict=True), (a, c), strict=True))  # fmt: skip
+        last = len(lead)
+        return f"{left}.swapaxes({last}, {last + 1}) @ {right}", sympy.Add(*rest)
+
+    def _stacked(self, entries: Sequence[Indexed], axes: Tokens, pair: Tokens) -> str:
+        """A variable for arrays with a new axis, over the entries, before the last."""
+        heads = tuple(e.indices[0] for e in entries)
+        name, tails = str(entries[0].base.label), {(e.base, e.indices[1:]) for e in entries}
+        paired = name in self.definitions and self.definitions[name].paired
+        if heads == pair and len(tails) == 1 and not paired:
+            return self._keep(f"{name}.take(couples, 0)")
+        spread = (*axes[:-1], index("o"), axes[-1])
+        codes = ", ".join(aligned(self._view(e, pair), spread) for e in entries)
+        return self._keep(f"concatenate(({codes}), {len(axes) - 1})")
 
     def _term(self, term: Expr, definition: Definition, piece: Piece) -> Operand:
         """Code of one term of a piece, over the piece's axes or some of them."""
@@ -235,96 +249,15 @@ class NumpyWriter:
             code = self._pointwise(nonlinear, order, pair)
             operands.insert(0, Operand(self._keep(code), order))
         reach = tuple(i for i in axes if any(i in o.axes for o in operands))
-        result = self._contract(operands, reach)
+        result = contracted(operands, reach, self._keep)
         if scalar != 1:
-            result = Operand(f"{self.printer.doprint(scalar)}*({result.code})", result.axes)
+            factor = "-" if scalar == -1 else f"{self.printer.constant(scalar)}*"
+            code = result.code if _is_product(result.code) else f"({result.code})"
+            result = Operand(f"{factor}{code}", result.axes)
         return result
 
     def _view_axes(self, entry: Indexed, pair: Tokens) -> Tokens:
         return tuple(PAIR if i in pair else i for i in entry.indices)
-
-    def _contract(self, operands: list[Operand], out: Tokens) -> Operand:
-        """Sum of products over the axes that ``out`` does not have, two operands at a time."""
-        while len(operands) > 2:
-            i, j = self._cheapest(operands, out)
-            first, second = operands[i], operands[j]
-            rest = [o for at, o in enumerate(operands) if at not in (i, j)]
-            needed = set(out) | {axis for o in rest for axis in o.axes}
-            kept = tuple(
-                axis for axis in dict.fromkeys((*first.axes, *second.axes)) if axis in needed
-            )
-            product = self._product(first, second, kept)
-            operands = [*rest, Operand(self._keep(product.code), product.axes)]
-        if len(operands) == 1:
-            (only,) = operands
-            gone = tuple(axis for axis, i in enumerate(only.axes) if i not in out)
-            kept = Operand(f"({only.code}).sum({gone})", tuple(i for i in only.axes if i in out))
-            return Operand(self._aligned(kept, out), out)
-        return self._product(operands[0], operands[1], out)
-
-    @staticmethod
-    def _cheapest(operands: list[Operand], out: Tokens) -> tuple[int, int]:
-        """The two operands whose product costs least, and is smallest, at typical sizes."""
-
-        def size(axes: set[Symbol]) -> float:
-            return float(np.prod([SIZES["pair" if a == PAIR else range_of(a)] for a in axes]))
-
-        def cost(i: int, j: int) -> tuple[float, float]:
-            axes = set(operands[i].axes) | set(operands[j].axes)
-            others = (o.axes for n, o in enumerate(operands) if n not in (i, j))
-            kept = axes & set(out).union(*others)
-            return size(axes), size(kept)
-
-        pairs = [(i, j) for i in range(len(operands)) for j in range(i + 1, len(operands))]
-        return min(pairs, key=lambda ij: (cost(*ij), ij))
-
-    def _product(self, first: Operand, second: Operand, out: Tokens) -> Operand:
-        """One product of two operands: a matrix product where it is one, else einsum."""
-        p, q = first.axes, second.axes
-        summed = [i for i in p if i in q and i not in out]
-        if len(summed) == 1 and max(len(p), len(q)) <= 2 and set(out) == (set(p) ^ set(q)):
-            (i,) = summed
-            left = first.code if p[-1] == i else f"{first.code}.T"
-            right = second.code if q[0] == i else f"{second.code}.T"
-            axes = (*(j for j in p if j != i), *(j for j in q if j != i))
-            if axes == out:
-                return Operand(f"{left} @ {right}", out)
-            if len(out) == 2:
-                flip = (first.code if p[0] == i else f"{first.code}.T",
-                        second.code if q[-1] == i else f"{second.code}.T")  # fmt: skip
-                return Operand(f"{flip[1]} @ {flip[0]}", out)
-        if not summed and set(p) | set(q) == set(out):
-            return Operand(f"({self._aligned(first, out)}*{self._aligned(second, out)})", out)
-        if p == q == (*out, *summed) and len(summed) == 1:
-            return Operand(f"vecdot({first.code}, {second.code})", out)
-        if len(q) > len(p):
-            first, second, p, q = second, first, q, p
-        if len(out) < 2 and p == (*out, *q):
-            if not out:
-                return Operand(f"vdot({first.code}, {second.code})", out)
-            rows = f"{first.code}.reshape(len({first.code}), -1)"
-            return Operand(f"{rows} @ {second.code}.ravel()", out)
-        return self._general_product(first, second, out)
-
-    def _general_product(self, first: Operand, second: Operand, out: Tokens) -> Operand:
-        p, q = first.axes, second.axes
-        if len(p) == 3 and q == p[:2] and out == (p[0], p[2]):
-            return Operand(f"({second.code}[:, None, :] @ {first.code})[:, 0]", out)
-        if len(p) == 3 and q == (p[0], p[2]) and out == p[:2]:
-            return Operand(f"({first.code} @ {second.code}[:, :, None])[:, :, 0]", out)
-        summed = [i for i in p if i in q and i not in out]
-        letters = {i: chr(97 + n) for n, i in enumerate(dict.fromkeys((*p, *q)))}
-        spec = ["".join(letters[i] for i in axes) for axes in (p, q, out)]
-        batch = set(p) & set(q) & set(out)
-        lone = (set(p) ^ set(q)) - set(out)
-        if len(p) + len(q) > 4 and summed and not batch and not lone:
-            joined = ([p.index(i) for i in summed], [q.index(i) for i in summed])
-            axes = (*(j for j in p if j not in summed), *(j for j in q if j not in summed))
-            made = Operand(f"tensordot({first.code}, {second.code}, {joined})", axes)
-            return Operand(self._aligned(made, out), out)
-        return Operand(
-            f"einsum('{spec[0]},{spec[1]}->{spec[2]}', {first.code}, {second.code})", out
-        )
 
     # ── definitions ──────────────────────────────────────────────────────────────────────────
 
@@ -333,39 +266,41 @@ class NumpyWriter:
         if definition.external:
             (piece,) = definition.pieces
             source = self._view(piece.expression, ())
-            self.lines.append(f"{name} = {definition.external}({source.code})")
+            self.lines.append(Line(name, f"{definition.external}({source.code})"))
             return
-        parts = [
-            (piece, [self._term(term, definition, piece) for term in piece.terms()])
-            for piece in definition.pieces
-            if piece.expression != 0
-        ]
-        started = bool(parts) and self._covers(parts[0][0], definition)
-        if started:
-            piece, operands = parts[0]
-            axes = self._merge(piece.at, definition)
-            code = " + ".join(self._aligned(o, axes) for o in operands)
-            view = len(parts) > 1 and "*" not in code and "+" not in code
-            if any(set(o.axes) == set(axes) for o in operands) and not view:
-                self.lines.append(f"{name} = {code}")
-                parts = parts[1:]
-            else:
-                started = False
-        targets = [self._target(piece, definition) for piece, _ in parts]
-        if not started:
+        pieces = [piece for piece in definition.pieces if piece.expression != 0]
+        parts = [self._sum(piece, definition) for piece in pieces]
+        started = bool(parts) and self._covers(pieces[0], definition, parts[0])
+        if started and (len(parts) == 1 or not _is_view(parts[0].code)):
+            self.lines.append(Line(name, parts.pop(0).code))
+            pieces = pieces[1:]
+        else:
             sizes = ["1" if size == "one" else size for size in definition.ranges]
             if definition.paired:
                 where = self._pair_axis(sizes)
                 sizes[where : where + 2] = ["pairs"]
-            self.lines.append(f"{name} = zeros(({''.join(f'{size}, ' for size in sizes)}))")
-        apart = not started and self._apart([piece for piece, _ in parts])
-        for (piece, operands), target in zip(parts, targets, strict=True):
-            axes = self._merge(piece.at, definition)
-            code = " + ".join(self._aligned(o, axes) if o.axes else o.code for o in operands)
+            self.lines.append(Line(name, f"zeros(({''.join(f'{size}, ' for size in sizes)}))"))
+            started = False
+        adds = started or not self._apart(pieces)
+        for piece, part in zip(pieces, parts, strict=True):
+            target = self._target(piece, definition)
             if target in ("fields, fields", "units, units") and definition.ranges[1:] == ("N",):
-                self.lines.append(f"{name}.reshape(-1)[:: N + 1] += {code}")
-                continue
-            self.lines.append(f"{name}[{target}] {'=' if apart else '+='} {code}")
+                self.lines.append(Line(name, part.code, ".reshape(-1)[:: N + 1]", adds=True))
+            else:
+                self.lines.append(Line(name, part.code, f"[{target}]", adds))
+
+    def _sum(self, piece: Piece, definition: Definition) -> Operand:
+        """Code of a piece; its axes are those of the piece, or some of them."""
+        common, terms = _factored(piece)
+        axes = self._merge(piece.at, definition)
+        operands = [self._term(term, definition, piece) for term in terms]
+        code = summed(aligned(o, axes) if o.axes else o.code for o in operands)
+        reached = max((o.axes for o in operands), key=len)
+        for factor in common:
+            view = self._view(factor, self._pair(definition, piece.at))
+            code = f"{aligned(view, axes)}*({code})"
+            reached = (*reached, *view.axes)
+        return Operand(code, tuple(i for i in axes if i in reached))
 
     @staticmethod
     def _apart(pieces: Sequence[Piece]) -> bool:
@@ -376,10 +311,11 @@ class NumpyWriter:
         )
         return len(set(kinds)) == len(kinds) and not mixed
 
-    def _covers(self, piece: Piece, definition: Definition) -> bool:
-        """Whether a piece fills the tensor: no slice, no diagonal."""
+    def _covers(self, piece: Piece, definition: Definition, part: Operand) -> bool:
+        """Whether a piece fills the tensor: no slice, no diagonal, no axis to broadcast over."""
         full = tuple(range_of(i) for i in piece.at) == definition.ranges
-        return full and len(set(piece.at)) == len(piece.at)
+        alone = len(set(piece.at)) == len(piece.at)
+        return full and alone and part.axes == self._merge(piece.at, definition)
 
     def _target(self, piece: Piece, definition: Definition) -> str:
         pair = self._pair(definition, piece.at)
@@ -395,3 +331,25 @@ class NumpyWriter:
             else:
                 subscript.append(":")
         return ", ".join(subscript) or "()"
+
+
+@cache
+def _factored(piece: Piece) -> tuple[tuple[Indexed, ...], tuple[Expr, ...]]:
+    """Entries that all terms of a piece are multiplied by, and the terms without them."""
+    terms = piece.terms()
+    shared = set.intersection(*({*sympy.Mul.make_args(term)} for term in terms))
+    common = [f for f in shared if f.is_Indexed and free_indices(f) <= {*piece.at}]
+    left = tuple(term / sympy.Mul(*common) for term in terms)
+    if len(terms) == 1 or not all(term.has(Indexed) for term in left):
+        return (), terms
+    return tuple(sorted(common, key=str)), left
+
+
+def _is_product(code: str) -> bool:
+    """Whether a factor may stand before the code as it is."""
+    return " + " not in code and " - " not in code and not code.startswith("-")
+
+
+def _is_view(code: str) -> bool:
+    """Whether the code may give another array's memory, which must not be added to."""
+    return not any(sign in code for sign in ("*", "+", " - ", ".dot(", "/"))

@@ -78,11 +78,6 @@ def hoisted(program: Program) -> Program:
     """The program with roots and reciprocals of fewer indices evaluated once, not per entry."""
     made = program.rewritten()
     for definition in program.definitions:
-        pair = (
-            set(definition.pieces[0].at[pair_axis(definition) :][:2])
-            if definition.paired
-            else set()
-        )
         pieces = []
         for piece in definition.pieces:
             whole = free_indices(piece.expression) | set(piece.at)
@@ -93,25 +88,27 @@ def hoisted(program: Program) -> Program:
                 cheap = power.exp.is_Integer and power.exp > 0
                 if cheap or not own or not own < whole or any(r.has(power) for r in roots):
                     continue
-                roots[power] = _root(made, definition, power, own, pair)
+                roots[power] = apart(made, definition, "root", power)
             pieces.append(Piece(piece.at, piece.expression.xreplace(roots)))
         made.definitions.append(replace(definition, pieces=tuple(pieces)))
     return made
 
 
-def _root(
-    program: Program, definition: Definition, power: Expr, own: frozenset[Symbol], pair: set[Symbol]
-) -> Expr:
-    """The entry of a definition of its own that holds a root."""
-    paired = bool(own & pair)
+def apart(
+    program: Program, definition: Definition, name: str, value: Expr,
+) -> Expr:  # fmt: skip
+    """The entry of a definition of its own that holds a factor of fewer indices."""
+    units = definition.pieces[0].at[pair_axis(definition) :][:2] if definition.paired else ()
+    own = free_indices(value)
+    paired = bool(own & set(units))
     lead = lead_of(definition) if paired else ()
-    units = definition.pieces[0].at[pair_axis(definition) :][:2] if paired else ()
+    units = units if paired else ()
     at = (*lead, *units, *sorted(own - set(lead) - set(units), key=str))
     names = {}
     if len(at) == len(lead) + len(units) + 1 and range_of(at[-1]) == "N":
         names = {at[-1]: index("c")}
     there = tuple(i.xreplace(names) for i in at)
-    base = program.define("root", (there, power.xreplace(names)), paired=paired)
+    base = program.define(name, (there, value.xreplace(names)), paired=paired)
     return base[at]
 
 
@@ -169,36 +166,6 @@ def pair_axis(definition: Definition) -> int:
 def lead_of(definition: Definition) -> tuple[Symbol, ...]:
     """The indices before the pair."""
     return definition.pieces[0].at[: pair_axis(definition)]
-
-
-def with_floats(program: Program) -> Program:
-    """The program with π as a number, which merges with other factors."""
-    made = program.rewritten()
-    for definition in program.definitions:
-        number = {sympy.pi: sympy.Float(np.pi, 17)}
-        pieces = tuple(Piece(p.at, p.expression.xreplace(number)) for p in definition.pieces)
-        made.definitions.append(replace(definition, pieces=pieces))
-    return made
-
-
-def shifted(program: Program) -> Program:
-    """The program with sums of a vector and a number, 1 + V[c] say, evaluated once."""
-    made = program.rewritten()
-    for definition in program.definitions:
-        pieces = []
-        for piece in definition.pieces:
-            names = {}
-            for total in sorted(piece.expression.atoms(sympy.Add), key=sympy.default_sort_key):
-                number, entry = total.as_coeff_Add()
-                if number == 0 or not isinstance(entry, Indexed) or len(entry.indices) > 1:
-                    continue
-                (over,) = program.ranges(name := str(entry.base.label))
-                at = (index(LETTERS[over]),)
-                base = made.define(f"{name}_shifted", (at, number + entry.base[at]))
-                names[total] = base[entry.indices]
-            pieces.append(Piece(piece.at, piece.expression.xreplace(names)))
-        made.definitions.append(replace(definition, pieces=tuple(pieces)))
-    return made
 
 
 def with_names(program: Program) -> Program:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import re
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from sympy import IndexedBase, Integer
 
@@ -14,21 +13,23 @@ from theory.derivation.closed import close
 from theory.derivation.differentiation import push_forward
 from theory.derivation.indexed import Program, index
 from theory.flow import Flow
+from theory.generation.bound import OVER_PAIRS, STATE, VARIABLE
+from theory.generation.lines import Line, parted
 from theory.generation.loops import loop_source
 from theory.generation.lowering import NumpyWriter
 from theory.generation.native import UnsupportedError
 from theory.generation.rewriting import hoisted, with_names
 from theory.generation.sparse import DensePatternError, derivative_blocks
 
-PRELUDE = """from numpy import arcsin, arctan2, einsum, pi, sqrt, tensordot, vdot, vecdot, zeros
+PRELUDE = """from numpy import (arcsin, arctan2, asarray, concatenate, einsum, pi, reciprocal, sqrt, tensordot,
+                   vdot, vecdot, zeros)
 from numpy.linalg import pinv
 """
 
 
 RATES = ("dQ", "dR", "dw")
-LAYOUT = ("rows", "columns", "places", "mirrored", "pair_of", "units", "teachers", "fields")
-"""Index arrays that every generated function is given: the pairs l ≤ k (k, l, and where they stand
-in matrices with an axis of all fields, either way), and the diagonals."""
+LAYOUT = ("pair_of", "units", "teachers", "fields")
+"""Index arrays that every generated function is given: where a pair stands, and the diagonals."""
 
 
 def _function(
@@ -36,27 +37,49 @@ def _function(
     program: Program,
     outputs: tuple[str, ...],
     scalars: tuple[str, ...],
-) -> tuple[str, tuple[str, ...]]:
-    """Source of a function that returns the outputs, and the names of its arguments."""
+) -> str:
+    """Source of a function of the parameters that returns the outputs as a function of the state.
+
+    That one is given some pairs of units, too (``OVER_PAIRS``).
+    """
     needed = program.needed(outputs)
-    body = NumpyWriter(needed).write()
-    used = set(re.findall(r"\b[A-Za-z_]\w*", "\n".join(body)))
-    arguments = (*needed.inputs, *(s for s in scalars if s in used), *LAYOUT)
-    signature = textwrap.fill(
-        f"def {name}({', '.join(arguments)}):", 96, subsequent_indent="        "
-    )
-    lines = [signature, *_sizes(needed, used), *body, f"return {', '.join(outputs)}"]
-    return "\n    ".join(lines) + "\n", arguments
+    writer = NumpyWriter(needed, scalars)
+    written = writer.write()
+    sizes = _sizes(needed, set().union(*(line.reads() for line in written)))
+    used = set().union(*(line.reads() for line in (*sizes, *written)))
+    state = tuple(a for a in VARIABLE if a in needed.inputs or a in STATE)
+    variables = (*state, *OVER_PAIRS)
+    known = (*needed.inputs, *scalars, *LAYOUT)
+    arguments = tuple(a for a in known if a not in state and a in used)
+    fixed, varied = parted([*sizes, *written], variables)
+    inner = [f"def at({', '.join(variables)}):", *_indented(varied),
+             f"    return {', '.join(outputs)}"]  # fmt: skip
+    lines = [f"def {name}({', '.join(arguments)}):", *_indented(fixed), "",
+             *(f"    {line}" for line in inner), "", "    return at"]  # fmt: skip
+    text = "\n".join(line if len(line) < 97 or not line.lstrip().startswith("def ") else
+                     textwrap.fill(line, 96, subsequent_indent=" " * 8) for line in lines)
+    told = {"ARGUMENTS": arguments, "STATE": state, "TOGETHER": writer.together}
+    listed = (textwrap.fill(f"{a} = {value!r}", 96, subsequent_indent=" " * 13)
+              for a, value in told.items())  # fmt: skip
+    return "\n".join([*listed, "", "", text]) + "\n"
 
 
-def _sizes(program: Program, used: set[str]) -> list[str]:
-    """Lines that read the ranges in use off the shapes of the inputs."""
-    lines: list[str] = ["K, M = R.shape[-2:]", "N = K + M", "pairs = len(rows)"]
+def _indented(lines: Iterable[Line]) -> list[str]:
+    return [f"    {line}" for line in lines]
+
+
+def _sizes(program: Program, used: set[str]) -> list[Line]:
+    """Lines that read the ranges in use off the index arrays and the shapes of the inputs."""
+    lines = [Line("K", "len(units)"), Line("M", "len(teachers)"), Line("N", "K + M"),
+             Line("pairs", "len(rows)")]  # fmt: skip
     for letter in ("L", "H", "tasks", "Y"):
         found = [(n, r.index(letter)) for n, r in program.inputs.items() if letter in r]
         if letter in used and found:
-            lines.append(f"{letter} = {found[0][0]}.shape[{found[0][1]}]")
-    return [line for line in lines if set(re.findall(r"\w+", line.split("=")[0])) & used]
+            name, axis = min(found, key=lambda place: place[0] in STATE)
+            lines.append(Line(letter, f"{name}.shape[{axis}]"))
+    if "N" in used:
+        used = used | {"K", "M"}
+    return [line for line in lines if line.name in used]
 
 
 FUNCTIONS = {"flow": RATES, "error": ("error",), "jacobian": RATES, "error_gradient": ("error",)}
@@ -87,10 +110,8 @@ def generate(flow: Flow, activation: Activation, name: str, backend: str = "nump
         outputs = tuple(_tangent(program, derivative, output) for output in outputs)
     if backend == "numba":
         return _loops(flow, activation, name, program, outputs)
-    source, arguments = _function(name, program, outputs, flow.scalars)
     header = f"{_title(flow, activation)}{PRELUDE}"
-    listed = textwrap.fill(f"ARGUMENTS = {arguments!r}", 96, subsequent_indent="             ")
-    return "\n\n".join([header, listed + "\n", source])
+    return f"{header}\n\n{_function(name, program, outputs, flow.scalars)}"
 
 
 def _without_loops(flow: Flow, activation: Activation, name: str, program: Program) -> str:

@@ -1,0 +1,161 @@
+"""Rewriting programs before they become arrays, so that large arrays are passed over less often."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import sympy
+from sympy import Expr, Indexed, Symbol
+
+from theory.derivation.indexed import Definition, Piece, Program, free_indices, index, range_of
+from theory.generation.rewriting import LETTERS, apart, hoisted
+
+
+def for_arrays(program: Program) -> Program:
+    """The program in the form in which numpy evaluates it soonest."""
+    return _weights_last(_coefficients_first(_shifted(hoisted(_diagonals(_with_floats(program))))))
+
+
+def _with_floats(program: Program) -> Program:
+    """The program with π as a number, which merges with other factors."""
+    made = program.rewritten()
+    for definition in program.definitions:
+        number = {sympy.pi: sympy.Float(np.pi, 17)}
+        pieces = tuple(Piece(p.at, p.expression.xreplace(number)) for p in definition.pieces)
+        made.definitions.append(replace(definition, pieces=pieces))
+    return made
+
+
+def _shifted(program: Program) -> Program:
+    """The program with sums of a vector and a number, 1 + V[c] say, evaluated once."""
+    made = program.rewritten()
+    for definition in program.definitions:
+        pieces = []
+        for piece in definition.pieces:
+            names = {}
+            for total in sorted(piece.expression.atoms(sympy.Add), key=sympy.default_sort_key):
+                number, entry = total.as_coeff_Add()
+                if number == 0 or not isinstance(entry, Indexed) or len(entry.indices) > 1:
+                    continue
+                (over,) = program.ranges(name := str(entry.base.label))
+                at = (index(LETTERS[over]),)
+                base = made.define(f"{name}_shifted", (at, number + entry.base[at]))
+                names[total] = base[entry.indices]
+            pieces.append(Piece(piece.at, piece.expression.xreplace(names)))
+        made.definitions.append(replace(definition, pieces=tuple(pieces)))
+    return made
+
+
+def _diagonals(program: Program) -> Program:
+    """The program with vectors that are diagonals of later matrices, X[c] = Y[c, c], read there."""
+    of = {d.name: d.pieces[0].expression.base for d in program.definitions if _is_diagonal(d)}
+
+    def written_out(expression: Expr) -> Expr:
+        found = (e for e in expression.atoms(Indexed) if str(e.base.label) in of)
+        return expression.xreplace(
+            {e: of[str(e.base.label)][(*e.indices, e.indices[-1])] for e in found}
+        )
+
+    kept = list(program.definitions)
+    for matrix in program.definitions:
+        at = matrix.pieces[0].at
+        if len(matrix.pieces) > 1 or matrix.ranges[-2:] != ("N", "N"):
+            continue
+        expected = written_out(matrix.pieces[0].expression.xreplace({at[-1]: at[-2]}))
+        for vector in kept[: kept.index(matrix)]:
+            since = kept[kept.index(vector) : kept.index(matrix)]
+            if vector.ranges != matrix.ranges[:-1] or len(vector.pieces) > 1:
+                continue
+            names = dict(zip(vector.pieces[0].at, at[:-1], strict=True))
+            value = written_out(vector.pieces[0].expression.xreplace(names))
+            if value == expected and not any(vector.name in d.reads() for d in since):
+                kept.remove(vector)
+                entry = matrix.base[(*at[:-1], at[-2])]
+                kept.insert(
+                    kept.index(matrix) + 1, replace(vector, pieces=(Piece(at[:-1], entry),))
+                )
+    return Program(dict(program.inputs), kept, program.reserved)
+
+
+def _is_diagonal(definition: Definition) -> bool:
+    """Whether a definition is X[…, c] = Y[…, c, c]."""
+    (first, *more) = definition.pieces
+    if more or not isinstance(first.expression, Indexed) or not first.at:
+        return False
+    return first.expression.indices == (*first.at, first.at[-1])
+
+
+def _coefficients_first(program: Program) -> Program:
+    """The program with f·(u x + v y) as (f u) x + (f v) y, where f, u, v have fewer indices."""
+    made = program.rewritten()
+    for definition in program.definitions:
+        pieces = []
+        for piece in definition.pieces:
+            value = piece.expression
+            if not piece.summed(value):
+                value = _distributed(made, definition, value)
+            pieces.append(Piece(piece.at, value))
+        made.definitions.append(replace(definition, pieces=tuple(pieces)))
+    return made
+
+
+def _distributed(program: Program, definition: Definition, value: Expr) -> Expr:
+    """A product with a sum, multiplied out where that leaves fewer products of large arrays."""
+    factors = sympy.Mul.make_args(value)
+    totals = [f for f in factors if isinstance(f, sympy.Add)]
+    few = sympy.Mul(*(f for f in factors if f not in totals))
+    own = free_indices(few)
+    if len(totals) != 1 or not own or not own < free_indices(value):
+        return value
+    terms = []
+    for term in totals[0].args:
+        here = [f for f in sympy.Mul.make_args(term) if f.has(Indexed) and free_indices(f) <= own]
+        if not here:
+            return value
+        weight = apart(program, definition, "coefficient", few * sympy.Mul(*here))
+        terms.append(weight * (term / sympy.Mul(*here)))
+    return sympy.Add(*terms)
+
+
+def _weights_last(program: Program) -> Program:
+    """The program with X = f·Y as Y, and f taken to where X is summed over what f does not have."""
+    weights: dict[str, tuple[tuple[Symbol, ...], Expr]] = {}
+    made = program.rewritten()
+    for definition in program.definitions:
+        pieces = tuple(
+            Piece(piece.at, _weighted(piece.expression, weights)) for piece in definition.pieces
+        )
+        at, value = pieces[0].at, pieces[0].expression
+        factors = sympy.Mul.make_args(value)
+        few = sympy.Mul(*(f for f in factors if free_indices(f) < set(at)))
+        own = free_indices(few)
+        gone = set(at) - own
+        if len(pieces) == 1 and own and gone and _only_summed(program, definition, gone):
+            weights[definition.name] = at, few
+            pieces = (Piece(at, sympy.Mul(*(f for f in factors if not free_indices(f) < set(at)))),)
+        made.definitions.append(replace(definition, pieces=pieces))
+    return made
+
+
+def _weighted(expression: Expr, weights: dict[str, tuple[tuple[Symbol, ...], Expr]]) -> Expr:
+    """The expression with every entry that a weight was taken from multiplied by it."""
+    names = {}
+    for entry in expression.atoms(Indexed):
+        if (name := str(entry.base.label)) in weights:
+            at, few = weights[name]
+            names[entry] = entry * few.xreplace(dict(zip(at, entry.indices, strict=True)))
+    return expression.xreplace(names)
+
+
+def _only_summed(program: Program, definition: Definition, gone: set[Symbol]) -> bool:
+    """Whether a definition is only read in products that are summed over these of its indices."""
+    at, reads = definition.pieces[0].at, 0
+    for piece in (p for other in program.definitions for p in other.pieces):
+        for term in piece.terms():
+            for entry in (e for e in term.atoms(Indexed) if e.base == definition.base):
+                reads += 1
+                over = {i for i, own in zip(entry.indices, at, strict=True) if own in gone}
+                if entry not in sympy.Mul.make_args(term) or not over <= {*piece.summed(term)}:
+                    return False
+    return reads > 0
