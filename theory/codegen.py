@@ -333,7 +333,7 @@ class CompiledFlow:
             (dQ, dR, dw), *more = [at(*state, *pairs) for pairs in blocks]
             if more:
                 dQ = np.concatenate([dQ, *(part[0] for part in more)], axis=-1)
-            return np.concatenate([dQ.ravel(), dR.ravel(), dw])
+            return np.concatenate((dQ, dR, dw), axis=None)
 
         return rate
 

@@ -8,7 +8,7 @@ import numpy as np
 import sympy
 from sympy import Expr, Indexed, Symbol
 
-from theory.derivation.indexed import Definition, Piece, Program, free_indices, index, range_of
+from theory.derivation.indexed import Definition, Piece, Program, free_indices, index
 from theory.generation.rewriting import LETTERS, apart, hoisted
 
 
@@ -59,22 +59,22 @@ def _diagonals(program: Program) -> Program:
 
     kept = list(program.definitions)
     for matrix in program.definitions:
-        at = matrix.pieces[0].at
-        if len(matrix.pieces) > 1 or matrix.ranges[-2:] != ("N", "N"):
+        (piece, *more) = matrix.pieces
+        if more or matrix.ranges[-2:] != ("N", "N"):
             continue
-        expected = written_out(matrix.pieces[0].expression.xreplace({at[-1]: at[-2]}))
+        *at, row, column = piece.at
+        expected = written_out(piece.expression.xreplace({column: row}))
         for vector in kept[: kept.index(matrix)]:
             since = kept[kept.index(vector) : kept.index(matrix)]
-            if vector.ranges != matrix.ranges[:-1] or len(vector.pieces) > 1:
+            (own, *others) = vector.pieces
+            if vector.ranges != matrix.ranges[:-1] or others:
                 continue
-            names = dict(zip(vector.pieces[0].at, at[:-1], strict=True))
-            value = written_out(vector.pieces[0].expression.xreplace(names))
-            if value == expected and not any(vector.name in d.reads() for d in since):
+            names = dict(zip(own.at, (*at, row), strict=True))
+            alike = written_out(own.expression.xreplace(names)) == expected
+            if alike and not any(vector.name in d.reads() for d in since):
                 kept.remove(vector)
-                entry = matrix.base[(*at[:-1], at[-2])]
-                kept.insert(
-                    kept.index(matrix) + 1, replace(vector, pieces=(Piece(at[:-1], entry),))
-                )
+                diagonal = Piece((*at, row), matrix.base[(*at, row, row)])
+                kept.insert(kept.index(matrix) + 1, replace(vector, pieces=(diagonal,)))
     return Program(dict(program.inputs), kept, program.reserved)
 
 

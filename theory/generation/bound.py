@@ -89,7 +89,7 @@ def index_arrays(layout: Layout) -> dict[str, Any]:
     Q, R, w = layout.unpack(np.eye(layout.size))
     places, mirrored = rows * (K + M) + columns, columns * (K + M) + rows
     couples = np.stack([rows, columns], 1)
-    return {"rows": rows, "columns": columns, "couples": couples, "places": places, "mirrored": mirrored,
-            "pair_of": pair_of, "units": np.arange(K),
+    return {"rows": rows, "columns": columns, "couples": couples, "places": places,
+            "mirrored": mirrored, "pair_of": pair_of, "units": np.arange(K),
             "teachers": np.arange(M), "fields": np.arange(K + M),
             "Q_dot": Q, "R_dot": R, "w_dot": w}  # fmt: skip

@@ -82,14 +82,14 @@ class ArrayPrinter(FormulaPrinter):
 
     def constant(self, expr: Expr) -> str:
         """The variable of a constant."""
-        code = repr(float(expr)) if expr.is_number else FormulaPrinter().doprint(expr)
+        code = repr(float(expr)) if expr.is_number else str(FormulaPrinter().doprint(expr))
         return code if code.isidentifier() else self.keep(f"asarray({code})")
 
     def whole(self, expr: Expr) -> str:
         """Code of an expression."""
         return self.constant(expr) if self._is_constant(expr) else str(self.doprint(expr))
 
-    def _print_Add(self, expr: Expr) -> str:
+    def _print_Add(self, expr: Expr, order: None = None) -> str:
         """What is taken away comes last."""
         terms = [self.constant(term) if self._is_constant(term) else self._print(term)
                  for term in expr.as_ordered_terms()]  # fmt: skip

@@ -94,9 +94,7 @@ def hoisted(program: Program) -> Program:
     return made
 
 
-def apart(
-    program: Program, definition: Definition, name: str, value: Expr,
-) -> Expr:  # fmt: skip
+def apart(program: Program, definition: Definition, name: str, value: Expr) -> Expr:
     """The entry of a definition of its own that holds a factor of fewer indices."""
     units = definition.pieces[0].at[pair_axis(definition) :][:2] if definition.paired else ()
     own = free_indices(value)

@@ -21,8 +21,8 @@ from theory.generation.native import UnsupportedError
 from theory.generation.rewriting import hoisted, with_names
 from theory.generation.sparse import DensePatternError, derivative_blocks
 
-PRELUDE = """from numpy import (arcsin, arctan2, asarray, concatenate, einsum, pi, reciprocal, sqrt, tensordot,
-                   vdot, vecdot, zeros)
+PRELUDE = """from numpy import (arcsin, arctan2, asarray, concatenate, einsum, pi, reciprocal, sqrt,
+                   tensordot, vdot, vecdot, zeros)
 from numpy.linalg import pinv
 """
 
@@ -52,20 +52,17 @@ def _function(
     known = (*needed.inputs, *scalars, *LAYOUT)
     arguments = tuple(a for a in known if a not in state and a in used)
     fixed, varied = parted([*sizes, *written], variables)
-    inner = [f"def at({', '.join(variables)}):", *_indented(varied),
-             f"    return {', '.join(outputs)}"]  # fmt: skip
-    lines = [f"def {name}({', '.join(arguments)}):", *_indented(fixed), "",
-             *(f"    {line}" for line in inner), "", "    return at"]  # fmt: skip
-    text = "\n".join(line if len(line) < 97 or not line.lstrip().startswith("def ") else
-                     textwrap.fill(line, 96, subsequent_indent=" " * 8) for line in lines)
     told = {"ARGUMENTS": arguments, "STATE": state, "TOGETHER": writer.together}
-    listed = (textwrap.fill(f"{a} = {value!r}", 96, subsequent_indent=" " * 13)
-              for a, value in told.items())  # fmt: skip
-    return "\n".join([*listed, "", "", text]) + "\n"
+    listed = [textwrap.fill(f"{a} = {value!r}", 96, subsequent_indent=" " * 13)
+              for a, value in told.items()]  # fmt: skip
+    body = ["", *map(str, fixed), "", _signature("at", variables), *(f"    {v}" for v in varied),
+            f"    return {', '.join(outputs)}", "", "return at"]  # fmt: skip
+    text = textwrap.indent("\n".join(body), "    ")
+    return "\n".join([*listed, "", "", _signature(name, arguments) + text, ""])
 
 
-def _indented(lines: Iterable[Line]) -> list[str]:
-    return [f"    {line}" for line in lines]
+def _signature(name: str, arguments: Iterable[str]) -> str:
+    return textwrap.fill(f"def {name}({', '.join(arguments)}):", 92, subsequent_indent=" " * 8)
 
 
 def _sizes(program: Program, used: set[str]) -> list[Line]:
