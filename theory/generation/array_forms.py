@@ -8,7 +8,16 @@ import numpy as np
 import sympy
 from sympy import Expr, Indexed, Symbol
 
-from theory.derivation.indexed import Definition, Piece, Program, free_indices, index
+from theory.derivation.indexed import (
+    Definition,
+    Piece,
+    Program,
+    entries,
+    entries_in,
+    free_indices,
+    index,
+    names_in,
+)
 from theory.generation.rewriting import LETTERS, apart, hoisted
 
 
@@ -52,7 +61,7 @@ def _diagonals(program: Program) -> Program:
     of = {d.name: d.pieces[0].expression.base for d in program.definitions if _is_diagonal(d)}
 
     def written_out(expression: Expr) -> Expr:
-        found = (e for e in expression.atoms(Indexed) if str(e.base.label) in of)
+        found = (e for e in entries_in(expression) if str(e.base.label) in of)
         return expression.xreplace(
             {e: of[str(e.base.label)][(*e.indices, e.indices[-1])] for e in found}
         )
@@ -63,12 +72,13 @@ def _diagonals(program: Program) -> Program:
         if more or matrix.ranges[-2:] != ("N", "N"):
             continue
         *at, row, column = piece.at
+        known = matrix.reads() | {*of}
         expected = written_out(piece.expression.xreplace({column: row}))
         for vector in kept[: kept.index(matrix)]:
-            since = kept[kept.index(vector) : kept.index(matrix)]
             (own, *others) = vector.pieces
-            if vector.ranges != matrix.ranges[:-1] or others:
+            if vector.ranges != matrix.ranges[:-1] or others or not vector.reads() <= known:
                 continue
+            since = kept[kept.index(vector) : kept.index(matrix)]
             names = dict(zip(own.at, (*at, row), strict=True))
             alike = written_out(own.expression.xreplace(names)) == expected
             if alike and not any(vector.name in d.reads() for d in since):
@@ -141,7 +151,7 @@ def _weights_last(program: Program) -> Program:
 def _weighted(expression: Expr, weights: dict[str, tuple[tuple[Symbol, ...], Expr]]) -> Expr:
     """The expression with every entry that a weight was taken from multiplied by it."""
     names = {}
-    for entry in expression.atoms(Indexed):
+    for entry in entries_in(expression):
         if (name := str(entry.base.label)) in weights:
             at, few = weights[name]
             names[entry] = entry * few.xreplace(dict(zip(at, entry.indices, strict=True)))
@@ -151,9 +161,10 @@ def _weighted(expression: Expr, weights: dict[str, tuple[tuple[Symbol, ...], Exp
 def _only_summed(program: Program, definition: Definition, gone: set[Symbol]) -> bool:
     """Whether a definition is only read in products that are summed over these of its indices."""
     at, reads = definition.pieces[0].at, 0
+    name = definition.name
     for piece in (p for other in program.definitions for p in other.pieces):
-        for term in piece.terms():
-            for entry in (e for e in term.atoms(Indexed) if e.base == definition.base):
+        for term in piece.terms() if name in names_in(piece.expression) else ():
+            for entry in entries(term, {name}):
                 reads += 1
                 over = {i for i, own in zip(entry.indices, at, strict=True) if own in gone}
                 if entry not in sympy.Mul.make_args(term) or not over <= {*piece.summed(term)}:

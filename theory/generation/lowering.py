@@ -19,7 +19,7 @@ from theory.generation.array_forms import for_arrays
 from theory.generation.formulas import ArrayPrinter, summed
 from theory.generation.lines import Line
 from theory.generation.products import PAIR, Operand, Tokens, aligned, contracted
-from theory.generation.rewriting import symmetric_tensors
+from theory.generation.rewriting import SYMMETRIC
 
 
 class NumpyWriter:
@@ -35,7 +35,7 @@ class NumpyWriter:
         self.cached: dict[str, str] = {}
         self.printer = ArrayPrinter(scalars, self._keep)
         self.definitions = {d.name: d for d in program.definitions}
-        self.symmetric = symmetric_tensors(program)
+        self.symmetric = SYMMETRIC | {d.name for d in program.definitions if d.symmetric}
         self.substitutions: dict[Symbol, tuple[Expr, Tokens]] = {}
         self.reduced: dict[tuple[Tokens, Expr], Expr] = {}
         self.count = 0

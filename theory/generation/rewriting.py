@@ -200,9 +200,13 @@ def with_names(program: Program) -> Program:
     return made
 
 
+SYMMETRIC = {"Q", "T", "TT", "U"}
+"""Inputs that are symmetric in their last two indices."""
+
+
 def symmetric_tensors(program: Program) -> set[str]:
     """The tensors that are symmetric in their last two indices, as far as it can be told."""
-    found = {"Q", "T", "TT", "U"} & set(program.inputs)
+    found = SYMMETRIC & set(program.inputs)
     for definition in program.definitions:
         if _is_symmetric(definition, found):
             found.add(definition.name)
