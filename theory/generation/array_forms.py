@@ -123,7 +123,7 @@ def _distributed(program: Program, definition: Definition, value: Expr) -> Expr:
         here = [f for f in sympy.Mul.make_args(term) if f.has(Indexed) and free_indices(f) <= own]
         if not here:
             return value
-        weight = apart(program, definition, "coefficient", few * sympy.Mul(*here))
+        weight = apart(program, definition, "coefficient", few * sympy.Mul(*here), set())
         terms.append(weight * (term / sympy.Mul(*here)))
     return sympy.Add(*terms)
 

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 import sympy
 from sympy import Expr, Indexed, Symbol
 
-from theory.derivation.indexed import Definition, Program, index, range_of
+from theory.derivation.indexed import Definition, Program, entries_in, index, range_of
 from theory.generation.formulas import LoopPrinter
 from theory.generation.native import UnsupportedError
 from theory.generation.nests import Nest, Statement, parted
@@ -23,47 +23,24 @@ from theory.generation.nests import scheduled as in_order
 from theory.generation.rewriting import (
     binary,
     hoisted,
-    pair_axis,
     row_of,
     scheduled,
     symmetric_tensors,
+    turned,
 )
+from theory.generation.storage import SIZE_NAMES, STATE, Storage
 from theory.generation.supports import noise_lines
 
-SIZE_NAMES = {"K": "K", "M": "M", "N": "N", "H": "H", "tasks": "tasks", "L": "L", "Y": "Y",
-              "one": "1"}  # fmt: skip
 
-
-STATE = ("Q", "R", "w")
-
-
-class LoopWriter:
+class LoopWriter(Storage):
     """Writes the body of a function that evaluates a program by loops."""
 
     def __init__(self, program: Program, outputs: tuple[str, ...]) -> None:
-        self.program = hoisted(binary(program))
-        self.outputs = outputs
+        super().__init__(turned(hoisted(binary(program))), outputs)
         self.lines: list[str] = []
         self.printer = LoopPrinter()
-        self.sizes: list[tuple[str, str]] = []
-        self.scratch = self._scratch()
-        self.definitions = {d.name: d for d in self.program.definitions}
         self.fresh = 0
-        self.in_pair = False
-        self.reads_matrix = False
-        self.entries: set[str] = set()
-        self.blocks: dict[str, tuple[Symbol, ...]] = {}
         self.symmetric = symmetric_tensors(self.program)
-
-    def _scratch(self) -> set[str]:
-        """Tensors that only their own group reads: no axes for what the group runs over."""
-        groups = scheduled(self.program)
-        inner: set[str] = set()
-        for group in groups:
-            names = {d.name for d in group if row_of(d)}
-            outside = {n for g in groups if g is not group for d in g for n in d.reads()}
-            inner |= names - outside - set(self.outputs)
-        return inner
 
     def write(self) -> list[str]:
         """Lines of source."""
@@ -78,95 +55,6 @@ class LoopWriter:
             self.lines[:0] = ["for k in range(K):", "    for l in range(K):",
                               "        Q_full[(k)*K + l] = state[pair(k, l)]"]  # fmt: skip
         return [*(f"{name} = empty({size})" for name, size in arrays), *self.lines]
-
-    # ── storage ──────────────────────────────────────────────────────────────────────────────
-
-    def _stored(self, definition: Definition) -> list[str]:
-        """Sizes of the axes that a tensor is stored with."""
-        axes = [SIZE_NAMES[r] for r in definition.ranges]
-        if definition.name in self.scratch:
-            return axes[len(row_of(definition)) :]
-        if definition.paired:
-            where = pair_axis(definition)
-            axes[where : where + 2] = ["pairs"]
-        return axes
-
-    def _allocate(self, definition: Definition) -> None:
-        if definition.name in self.outputs:
-            return
-        self.sizes.append((definition.name, "*".join(self._stored(definition)) or "1"))
-
-    def _place(self, name: str, at: tuple[Symbol, ...]) -> str:
-        """Code that reads or writes one entry."""
-        if name in self.blocks:
-            return f"{name}_row[({at[-2]})*K + {at[-1]}]"
-        whole = name == "Q" and "L" not in self.program.inputs["Q"]
-        if whole and not (self.in_pair and {str(i) for i in at} == {"k", "l"}):
-            self.reads_matrix = True
-            return f"Q_full[({at[0]})*K + {at[1]}]"
-        if name in STATE:
-            return f"state[{self._position(name, at)}]"
-        if name in self.outputs:
-            return f"out[{self._out(name, at)}]"
-        if name in self.program.inputs:
-            ranges = self.program.inputs[name]
-            numbers = [self._number(i, r) for i, r in zip(at, ranges, strict=True)]
-            return f"{name}[{self._flat(numbers, ranges)}]" if at else name
-        if name in self.entries:
-            return f"{name}_"
-        definition = self.definitions[name]
-        numbers = [self._number(i, r) for i, r in zip(at, definition.ranges, strict=True)]
-        if name in self.scratch:
-            numbers = numbers[len(row_of(definition)) :]
-        elif definition.paired:
-            where = pair_axis(definition)
-            first, second = numbers[where : where + 2]
-            here = self.in_pair and {first, second} == {"k", "l"}
-            numbers[where : where + 2] = ["p" if here else f"pair({first}, {second})"]
-        sizes = self._stored(definition)
-        return f"{name}[{self._flat(numbers, sizes)}]"
-
-    @staticmethod
-    def _flat(numbers: Sequence[str], sizes: Sequence[str]) -> str:
-        """The place of an entry, row by row."""
-        flat = "0"
-        for number, size in zip(numbers, sizes, strict=True):
-            flat = number if flat == "0" else f"({flat})*{size} + {number}"
-        return flat
-
-    def _position(self, name: str, at: Sequence[Symbol]) -> str:
-        """Where an order parameter or its rate stands in the state vector: Q once per pair, then
-        R, then w, block by block."""
-        blocks = "L*" if "L" in self.program.inputs.get("Q", ()) else ""
-        numbers = [str(i) for i in at]
-        block = numbers.pop(0) if blocks and name != "w" else "0"
-        if name == "Q":
-            here = self.in_pair and {*numbers} == {"k", "l"}
-            pair = "p" if here else f"pair({', '.join(numbers)})"
-            return f"{block}*pairs + {pair}" if blocks else pair
-        if name == "R":
-            return f"{blocks}pairs + ({block}*K + {numbers[0]})*M + {numbers[1]}"
-        return f"{blocks}pairs + {blocks}K*M + {numbers[0]}"
-
-    def _out(self, name: str, at: Sequence[Symbol]) -> str:
-        """Where an output is written: a rate like its order parameter, a derivative by it in the
-        row of the output and the column of what it is taken by."""
-        output, _, by = name.removesuffix("_dot").partition("_by_")
-        column = ""
-        if by:
-            inner = len(self.program.inputs[by])
-            column, at = self._position(by, at[len(at) - inner :]), at[: len(at) - inner]
-        elif name.endswith("_dot"):
-            column, at = str(at[0]), at[1:]
-        if output == "error":
-            return column or "0"
-        row = self._position(output.removeprefix("d"), at)
-        return f"({row})*Y + {column}" if column else row
-
-    @staticmethod
-    def _number(i: Symbol, over: str) -> str:
-        """An index as a number: teacher units come after the learner's on an axis of all fields."""
-        return f"K + {i}" if over == "N" and range_of(i) == "M" else str(i)
 
     # ── loops ────────────────────────────────────────────────────────────────────────────────
 
@@ -271,9 +159,36 @@ class LoopWriter:
 
     def _loops(self, one: Statement, indent: str) -> None:
         """Loops of one statement alone."""
+        if one.summed and self._reads_along(one):
+            self._product(one, indent)
+            return
         indent = self._open(one.opened, indent)
         value = self._sum(one, indent) if one.summed else self._value(one.expression, indent)
         self._assign(one, value, indent)
+
+    def _reads_along(self, one: Statement) -> bool:
+        """Whether a sum can run over vectors: all it reads and writes lies along its last index."""
+        if not one.opened or one.at[-1] != one.opened[-1]:
+            return False
+        along, places = one.at[-1], [e.indices for e in entries_in(one.expression)]
+        in_Q = one.name in self.outputs and one.name.endswith(("dQ", "_by_Q"))
+        apart = not in_Q or one.name in self.blocks
+        return apart and all(along not in at[:-1] for at in (*places, one.at))
+
+    def _product(self, one: Statement, indent: str) -> None:
+        """Loops that add up vectors along the last index."""
+        *outer, along = one.opened
+        inside, rest = parted(one.expression, one.summed)
+        self.fresh += 1
+        name = f"sum{self.fresh}"
+        self.sizes.append((name, SIZE_NAMES[range_of(along)]))
+        indent = self._open(outer, indent)
+        deeper = self._open([along], indent)
+        self.lines.append(f"{deeper}{name}[{along}] = 0.0")
+        deeper = self._open([*one.summed, along], indent)
+        self.lines.append(f"{deeper}{name}[{along}] += {self._value(inside, deeper)}")
+        deeper = self._open([along], indent)
+        self._assign(one, self._times(rest, f"{name}[{along}]", deeper), deeper)
 
     def _sum(self, one: Statement, indent: str) -> str:
         """Code that sums up a statement; the variable that holds the sum."""
@@ -318,7 +233,7 @@ class LoopWriter:
                 if len(one.summed) == 1:
                     self._assign(one, self._times(factor, entry, inner), inner)
                     continue
-                along, rest = parted(factor, nest.inner)
+                along, rest = parted(factor, [nest.inner])
                 key = entry, along
                 if key not in totals:
                     self.fresh += 1

@@ -26,7 +26,7 @@ LIBRARY = {
     "sqrt": "llvm.sqrt.f64", "rsqrt": "rsqrt", "abs": "llvm.fabs.f64", "two_to": "two_to",
     "min": "llvm.minnum.f64", "max": "llvm.maxnum.f64", "maximum": "llvm.maxnum.f64",
     "minimum": "llvm.minnum.f64", "floor": "llvm.floor.f64",
-    "ceil": "llvm.ceil.f64",
+    "ceil": "llvm.ceil.f64", "copysign": "llvm.copysign.f64",
 }  # fmt: skip
 Value = tuple[str, str]
 """An operand of LLVM and its type."""

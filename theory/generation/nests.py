@@ -8,7 +8,7 @@ so that the inner loop only adds up vectors.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import sympy
@@ -112,15 +112,15 @@ class Nest:
         found: dict[Expr, list[tuple[Statement, Expr]]] = {}
         for one in self.statements:
             if one.summed:
-                inside, rest = parted(one.expression, self.loops[0])
+                inside, rest = parted(one.expression, self.loops[:1])
                 found.setdefault(inside, []).append((one, rest))
         return found
 
 
-def parted(product: Expr, along: Symbol) -> tuple[Expr, Expr]:
-    """The factors that depend on an index, and those that do not."""
+def parted(product: Expr, along: Iterable[Symbol]) -> tuple[Expr, Expr]:
+    """The factors that depend on some of these indices, and those that do not."""
     factors = sympy.Mul.make_args(product)
-    inside = [f for f in factors if along in free_indices(f)]
+    inside = [f for f in factors if free_indices(f) & {*along}]
     return sympy.Mul(*inside), sympy.Mul(*(f for f in factors if f not in inside))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence, Set
 from dataclasses import replace
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -16,8 +17,10 @@ from theory.derivation.indexed import (
     Piece,
     Program,
     entries,
+    entries_in,
     free_indices,
     index,
+    names_in,
     range_of,
 )
 
@@ -31,7 +34,7 @@ def _cost(indices: Iterable[Symbol]) -> float:
 
 def binary(program: Program) -> Program:
     """The program with sums over several indices taken two factors at a time where cheaper."""
-    made = program.rewritten()
+    made, symmetric = program.rewritten(), symmetric_tensors(program)
     for definition in program.definitions:
         pieces = []
         for piece in definition.pieces:
@@ -39,14 +42,16 @@ def binary(program: Program) -> Program:
             for term in piece.terms():
                 summed = piece.summed(term)
                 parts = sympy.Add.make_args(expand_mul(term, deep=False)) if summed else (term,)
-                factored = [_factored(made, definition, piece, part) for part in parts]
+                factored = [_factored(made, definition, piece, part, symmetric) for part in parts]
                 total += term if factored == list(parts) else sympy.Add(*factored)
             pieces.append(Piece(piece.at, total))
         made.definitions.append(replace(definition, pieces=tuple(pieces)))
     return made
 
 
-def _factored(program: Program, definition: Definition, piece: Piece, term: Expr) -> Expr:
+def _factored(
+    program: Program, definition: Definition, piece: Piece, term: Expr, symmetric: Set[str]
+) -> Expr:
     """A term with its cheapest product of two factors summed first, as a definition of its own."""
     summed = set(piece.summed(term))
     factors = [f for f in sympy.Mul.make_args(term) if f.has(Indexed)]
@@ -70,13 +75,61 @@ def _factored(program: Program, definition: Definition, piece: Piece, term: Expr
     if not definition.paired and set(row_of(definition)) <= kept:
         lead = row_of(definition)
     at = (*lead, *sorted(kept - set(lead), key=str)) or (index("o"),)
-    base = program.define(f"{definition.name}_part", (at, product), paired=paired)
-    return _factored(program, definition, piece, term / product * base[at])
+    names = {} if lead else _canonical(program, product, at)
+    there = tuple(i.xreplace(names) for i in at)
+    value = oriented(product.xreplace(names), symmetric, there)
+    base = program.define(f"{definition.name}_part", (there, value), paired=paired)
+    return _factored(program, definition, piece, term / product * base[at], symmetric)
+
+
+def _canonical(program: Program, product: Expr, at: Sequence[Symbol]) -> dict[Symbol, Symbol]:
+    """Names under which products that differ by those of their indices, or by the part of all
+    fields that these run over, are one."""
+    axes: dict[Symbol, set[str]] = {}
+    for entry in sorted(product.atoms(Indexed), key=str):
+        for i, over in zip(entry.indices, program.ranges(str(entry.base.label)), strict=True):
+            axes.setdefault(i, set()).add(over)
+    names, numbers = {}, count(2)
+    summed = sorted(set(axes) - set(at), key=str)
+    for i in (*(i for i in at if i in axes), *summed):
+        wide = axes[i] == {"N"} and i not in summed
+        names[i] = index(f"{LETTERS['N' if wide else range_of(i)]}{next(numbers)}")
+    return names
+
+
+def turned(program: Program) -> Program:
+    """The program with sums that read, where they can, along the last index of what they make:
+    symmetric tensors the other way round, of others a copy."""
+    made, symmetric = program.rewritten(), symmetric_tensors(program)
+    for definition in program.definitions:
+        row, pieces = row_of(definition), []
+        for piece in definition.pieces:
+            along, names = piece.at[-1] if piece.at else None, {}
+            if along not in row and piece.at.count(along) == 1:
+                terms = [term for term in piece.terms() if piece.summed(term)]
+                for entry in sorted(set().union(*map(entries_in, terms)), key=str):
+                    if along in entry.indices[:-1] and entry.indices[-1] != along:
+                        names[entry] = _turned(made, entry, along, symmetric)
+            pieces.append(Piece(piece.at, piece.expression.xreplace(names)))
+        made.definitions.append(replace(definition, pieces=tuple(pieces)))
+    return made
+
+
+def _turned(program: Program, entry: Indexed, along: Symbol, symmetric: Set[str]) -> Expr:
+    """An entry read along its last index, if that can be."""
+    name, (*lead, a, c) = str(entry.base.label), entry.indices
+    if a == along and name in symmetric:
+        return entry.base[(*lead, c, a)]
+    known = name in program.inputs or not row_of(program[name])
+    if lead or not known:
+        return entry
+    first, second = (index(f"{LETTERS[over]}{n}") for n, over in enumerate(program.ranges(name), 2))
+    return program.define(f"{name}_turned", ((second, first), entry.base[first, second]))[c, a]
 
 
 def hoisted(program: Program) -> Program:
     """The program with roots and reciprocals of fewer indices evaluated once, not per entry."""
-    made = program.rewritten()
+    made, symmetric = program.rewritten(), symmetric_tensors(program)
     for definition in program.definitions:
         pieces = []
         for piece in definition.pieces:
@@ -88,26 +141,26 @@ def hoisted(program: Program) -> Program:
                 cheap = power.exp.is_Integer and power.exp > 0
                 if cheap or not own or not own < whole or any(r.has(power) for r in roots):
                     continue
-                roots[power] = apart(made, definition, "root", power)
+                roots[power] = apart(made, definition, "root", power, symmetric)
             pieces.append(Piece(piece.at, piece.expression.xreplace(roots)))
         made.definitions.append(replace(definition, pieces=tuple(pieces)))
     return made
 
 
-def apart(program: Program, definition: Definition, name: str, value: Expr) -> Expr:
-    """The entry of a definition of its own that holds a factor of fewer indices."""
+def apart(
+    program: Program, definition: Definition, name: str, value: Expr, symmetric: Set[str]
+) -> Expr:
+    """The entry of a definition of its own that holds a factor of fewer indices: one per pair of
+    units where both, or what is known per pair, are needed."""
     units = definition.pieces[0].at[pair_axis(definition) :][:2] if definition.paired else ()
-    own = free_indices(value)
-    paired = bool(own & set(units))
-    lead = lead_of(definition) if paired else ()
-    units = units if paired else ()
-    at = (*lead, *units, *sorted(own - set(lead) - set(units), key=str))
-    names = {}
-    if len(at) == len(lead) + len(units) + 1 and range_of(at[-1]) == "N":
-        names = {at[-1]: index("c")}
+    own, known = free_indices(value), {d.name for d in program.definitions if d.paired}
+    paired = bool(units) and ({*units} <= own or bool(names_in(value) & known))
+    lead = (*lead_of(definition), *units) if paired else ()
+    at = (*lead, *sorted(own - set(lead), key=str))
+    names = _canonical(program, value, at) | {i: i for i in lead}
     there = tuple(i.xreplace(names) for i in at)
-    base = program.define(name, (there, value.xreplace(names)), paired=paired)
-    return base[at]
+    made = oriented(value.xreplace(names), symmetric, there)
+    return program.define(name, (there, made), paired=paired)[at]
 
 
 def scheduled(program: Program) -> list[list[Definition]]:

@@ -23,6 +23,7 @@ from theory.derivation.indexed import (
     Piece,
     Program,
     entries,
+    entries_in,
     free_indices,
     index,
     range_of,
@@ -86,6 +87,7 @@ class _Rows:
     output: Definition
     tensors: _Tensors
     due: dict[str, dict[Pattern, list[Piece]]] = field(default_factory=dict)
+    made: set[str] = field(default_factory=set)
     numbers: Iterator[int] = field(default_factory=lambda: count(100))
 
     @property
@@ -96,9 +98,9 @@ class _Rows:
         """Define the blocks; their names."""
         self.due[self.output.name] = {self.at: [Piece(self.at, sympy.Integer(1))]}
         for definition in reversed(self.program.definitions[:]):
-            for pattern, pieces in self.due.pop(definition.name, {}).items():
-                self._check(definition, pattern)
-                for bar in self._bars(definition, pattern, pieces):
+            for weights in self._by_width(definition):
+                for pattern, bar in self._bars(definition, weights):
+                    self._check(definition, pattern)
                     for piece in definition.pieces:
                         self._through(definition, piece, pattern, bar)
         return [self._block(name) for name in STATE if name in self.due]
@@ -129,28 +131,83 @@ class _Rows:
         """Indices of a weight: those of the output, and the free ones of the pattern."""
         return tuple(dict.fromkeys((*self.at, *pattern)))
 
-    def _bars(self, definition: Definition, pattern: Pattern, pieces: list[Piece]) -> list[Expr]:
-        """The weight of a pattern: a definition of its own, unless it is short or read once."""
-        pieces, carried = _merged(pieces), self._carried(pattern)
+    def _by_width(self, definition: Definition) -> list[dict[Pattern, list[Piece]]]:
+        """The weights of a tensor's patterns, each with those over a part of the same entries."""
+        found: list[dict[Pattern, list[Piece]]] = []
+        due = self.due.pop(definition.name, {})
+        for pattern in sorted(due, key=lambda p: -sum(range_of(i) == "N" for i in p)):
+            group = next((g for g in found if self._within(definition, pattern, next(iter(g)))), {})
+            if not group:
+                found.append(group)
+            group[pattern] = due[pattern]
+        return found
+
+    def _within(self, definition: Definition, pattern: Pattern, wide: Pattern) -> bool:
+        """Whether a pattern is the part of another where some indices run over some fields."""
+        pairs = set(zip(pattern, wide, strict=True))
+        one = len(pairs) == len({i for i, _ in pairs}) == len({j for _, j in pairs})
+        alike = self._dense(definition, pattern) == self._dense(definition, wide)
+        return (
+            one
+            and alike
+            and all(
+                i == j or (not {i, j} & {*self.at} and range_of(j) in ("N", range_of(i)))
+                for i, j in pairs
+            )
+        )
+
+    def _bars(
+        self, definition: Definition, weights: dict[Pattern, list[Piece]]
+    ) -> list[tuple[Pattern, Expr]]:
+        """The weight of a pattern: a definition of its own, unless it is short, read once or known
+        but for a constant matrix."""
+        weights = {pattern: _merged(pieces) for pattern, pieces in weights.items()}
+        each = [(pattern, p.expression) for pattern, pieces in weights.items() for p in pieces]
         reads = [e for p in definition.pieces for e in entries(p.expression, self.tensors.active)]
-        if len(reads) == 1:
-            return [piece.expression for piece in pieces]
-        first = pieces[0].expression
-        if len(pieces) == 1 and len(first.atoms(Indexed)) < 2 and not pieces[0].summed(first):
-            return [first]
+        if len(reads) == 1 or all(self._plain(*one) for one in each):
+            return each
+        wide = next(iter(weights))
         name = f"{definition.name}_of_{self.output.name}"
-        parts = [(carried, piece.expression) for piece in pieces]
-        free = {*pattern[-2:]} - {*self.at}
-        alike = len(free) == 2 == 1 + len({range_of(i) for i in free})
-        dense = alike and definition.name in self.tensors.symmetric
-        if dense:
-            *_, a, c = pattern
-            swap = {a: c, c: a}
-            parts = [(at, self._oriented((e + e.xreplace(swap)) / 2, pattern)) for at, e in parts]
-        bar = self.program.define(name, *parts, paired=self.output.paired)
+        dense = self._dense(definition, wide)
+        parts = [
+            (self._carried(pattern), self._mean(pattern, value) if dense else value)
+            for pattern, value in each
+        ]
+        ranges = [range_of(i) for i in self._carried(wide)]
+        bar = self.program.define(name, *parts, ranges=ranges, paired=self.output.paired)
+        self.made.add(str(bar.label))
         if dense:
             self.tensors.symmetric.add(str(bar.label))
-        return [bar[carried]]
+        return [(wide, bar[self._carried(wide)])]
+
+    def _dense(self, definition: Definition, pattern: Pattern) -> bool:
+        """Whether a pattern runs over all of a symmetric tensor's last two indices."""
+        free = {*pattern[-2:]} - {*self.at}
+        alike = len(free) == 2 == 1 + len({range_of(i) for i in free})
+        return alike and definition.name in self.tensors.symmetric
+
+    def _mean(self, pattern: Pattern, value: Expr) -> Expr:
+        """A weight of a symmetric tensor, as symmetric as that."""
+        *_, a, c = pattern
+        return self._oriented((value + value.xreplace({a: c, c: a})) / 2, pattern)
+
+    def _plain(self, pattern: Pattern, value: Expr) -> bool:
+        """Whether a weight is a number, or at most one tensor of this row times constants.
+
+        So are those of heads: their components belong to matrices that all rows share, and that
+        can be multiplied once for all.
+        """
+        local = self.made | {d.name for d in self.program.definitions if d.paired}
+        heads = {i for i in pattern if range_of(i) == "H"} - {*self.at}
+        if not Piece(self._carried(pattern), value).summed(value):
+            depend = [e for e in entries_in(value) if {*e.indices} - {*self.at}]
+            if len(entries_in(value)) < 2 or (len(depend) == 1 and value.is_Mul):
+                return True
+        for term in sympy.Add.make_args(sympy.expand_mul(value, deep=False)):
+            own = [e for e in entries_in(term) if str(e.base.label) in local]
+            if len(own) != 1 or not term.is_Mul or not heads - {*own[0].indices}:
+                return False
+        return True
 
     def _through(self, definition: Definition, piece: Piece, pattern: Pattern, bar: Expr) -> None:
         """Carry a weight back to the entries that a piece reads."""
