@@ -62,9 +62,10 @@ def result_of(dataset: Dataset, file: Path) -> Any:
     if kind not in KINDS:
         raise store.ResultFileError(f"{file} holds {kind!r}, which is no result")
     module, name = KINDS[kind]
+    experiment = store.experiment_of(dataset) if "experiment" in dataset.attrs else None
     read = getattr(import_module(module), name).from_dataset
     try:
-        return read(dataset, store.experiment_of(dataset))
+        return read(dataset, experiment)
     except KeyError as error:
         raise store.ResultFileError(
             f"{file} is incomplete, or of another version of macrodyn "

@@ -125,15 +125,13 @@ def load(path: str | Path) -> xarray.Dataset:
     return dataset
 
 
-def experiment_of(dataset: xarray.Dataset) -> Experiment | None:
-    """The experiment that a result belongs to; None for that of a reduction.
+def experiment_of(dataset: xarray.Dataset) -> Experiment:
+    """The experiment that a result belongs to.
 
     Raises:
         ExperimentError: its rule or activation came from Python and is not registered here.
     """
     attributes = dataset.attrs
-    if "experiment" not in attributes:
-        return None
     return Experiment.from_toml(attributes["experiment"], name=attributes["experiment_name"])
 
 

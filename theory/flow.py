@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from typing import Any, Self
 
 import sympy
 from sympy import Expr, IndexedBase, Symbol
@@ -54,8 +54,16 @@ class Flow:
     def title(self) -> str:
         """Rule, order and regime in words."""
         order = getattr(self.rule, "order", None)
-        order = f", order {order}" if order else ""
-        return f"{self.rule.name}{order}, {self.rule.regime}"
+        words = f"{self.rule.name}, order {order}" if order else self.rule.name
+        if self.outputs == ("error",):
+            return f"error after {words}"
+        return f"{words}, {self.rule.regime}"
+
+    @property
+    def error_alone(self) -> Self:
+        """What it takes to evaluate the error, without the flow."""
+        program = self.program.needed(["error"])
+        return replace(self, program=program, scalars=_scalars(program), outputs=("error",))
 
     @property
     def definitions(self) -> tuple[Definition, ...]:
@@ -100,6 +108,11 @@ def derive(rule: Rule, structure: Structure = PLAIN) -> Flow:
         noise = _noise(derivation, adapted, structure)
     _assemble(derivation, gradient, head_gradient, noise)
     program = derivation.program.needed(["dQ", "dR", "dw", str(error.label)])
+    return Flow(rule, structure, program, _scalars(program), corrections=derivation.corrections)
+
+
+def _scalars(program: Program) -> tuple[str, ...]:
+    """The numbers that a program is given."""
     labels = set(program.inputs) | {d.name for d in program.definitions}
     used = {
         symbol.name
@@ -108,8 +121,7 @@ def derive(rule: Rule, structure: Structure = PLAIN) -> Flow:
         for symbol in piece.expression.free_symbols
         if isinstance(symbol, Symbol) and not symbol.is_integer
     }
-    scalars = tuple(sorted(used - labels))
-    return Flow(rule, structure, program, scalars, corrections=derivation.corrections)
+    return tuple(sorted(used - labels))
 
 
 def _stated(rule: Rule, kind: Any, step: Callable[..., Any], *arguments: Any) -> Any:

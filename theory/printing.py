@@ -126,7 +126,7 @@ def equations(flow: Flow, latex: bool) -> list[tuple[str, list[tuple[str, str]]]
             adds = any(_overlap(piece, earlier) for earlier in pieces[:number])
             equals = (r"\mathrel{+}=" if latex else "+=") if adds else "="
             sections[title].append((style.left(definition, piece, discrete), f"{equals} {right}"))
-    return list(sections.items())
+    return [(title, rows) for title, rows in sections.items() if rows]
 
 
 def added(terms: list[str], latex: bool) -> str:
@@ -240,12 +240,13 @@ def preamble(flow: Flow, activation: Activation, latex: bool) -> list[str]:
         if shown:
             legend.append(f"${shown}$: {prose(meaning)}" if latex else f"{shown}: {meaning}")
     used = {d.name for d in flow.definitions} | set(flow.program.inputs)
+    time = [TIME[flow.rule.regime == "population"][which]] if "dQ" in flow.outputs else []
     return [
         MODEL[which],
         f"Activation $g(x)$ = {g}." if latex else f"Activation g(x) = {g}.",
         RESIDUAL[which],
         LINES[which],
-        "; ".join((TIME[flow.rule.regime == "population"][which], *rates)),
+        "; ".join((*time, *rates)),
         "; ".join(legend),
         *(row[which + 1] for row in MEANINGS if row[0] in used),
         *([ADJOINTS[which]] if any("_bar" in name for name in used) else []),

@@ -44,6 +44,8 @@ def derive(
     folder = common.destination(out) if out else None
     with common.progress("derive", quiet):
         page = _page(experiment, ansatz, style, averages)
+        if experiment.evaluate is not None and not ansatz:
+            page += "\n" + _at_test_time(experiment, style, averages)
     if folder:
         path = folder / f"equations{FORMATS[style]}"
         store.write_atomically(path, lambda file: file.write_text(page, encoding="utf-8"))
@@ -66,6 +68,24 @@ def _page(experiment: Experiment, ansatz: str | None, style: str, averages: bool
         kind = f"{style}_averages" if averages else style
         write = lambda: getattr(experiment.flow, style)(averages=averages)  # noqa: E731
     return page_of(experiment.rule, experiment.structure, experiment.activation, kind, write)
+
+
+def _at_test_time(experiment: Experiment, style: str, averages: bool) -> str:
+    """The page of the error after the adaptation of [evaluate], if that is closed."""
+    from solvers.trajectories.evaluation import MEASURED, at_test_time
+    from theory.generation.sources import page_of
+
+    one = at_test_time(experiment)
+    kind = f"error_{style}" + ("_averages" if averages else "")
+    lead = "% " if style == "latex" else ""
+    try:
+        page = page_of(
+            one.rule, one.structure, one.activation, kind,
+            lambda: getattr(one.flow.error_alone, style)(averages=averages),
+        )  # fmt: skip
+    except ExperimentError as error:
+        return f"{lead}{MEASURED}: {error}"
+    return f"{lead}evaluation_error, the error at test time:\n{page}"
 
 
 def _check(experiment: Experiment, name: str) -> None:

@@ -20,6 +20,7 @@ Array = NDArray[np.float64]
 
 TASKS = 5000
 """Fresh tasks, the same at every state, on which an error without a formula is measured."""
+MEASURED = f"The error at test time is measured on {TASKS} tasks"
 
 
 def at_test_time(experiment: Experiment) -> Experiment:
@@ -48,6 +49,6 @@ def evaluation_error(experiment: Experiment, y: Array) -> tuple[Array, list[str]
         found = [measured_error(tested, state, moments, TASKS) for state in y]
         mean, error = np.array(found).T
         share = float((error / np.where(mean > 0, mean, 1.0)).max())
-        return mean, [f"The error at test time is measured on {TASKS} tasks, which is good to "
-                      f"{share:.1g} of it: this adaptation has no closed form."]  # fmt: skip
+        return mean, [f"{MEASURED}, which is good to {share:.1g} of it: this adaptation has no "
+                      "closed form."]  # fmt: skip
     return compiled.along("error", parameters)(y), []

@@ -20,6 +20,7 @@ OTHERS = "tests/algebra/test_activations.py"
 SIGNS = "tests/algebra/test_sign_moments.py"
 FLOWS = "tests/flows/test_against_quadrature.py"
 STEPS = "tests/flows/test_several_steps.py"
+FEW = "tests/flows/test_few_examples.py"
 
 MUTATIONS = (
     # file, text, what it becomes, the tests that have to notice
@@ -65,6 +66,8 @@ MUTATIONS = (
     ("theory/derivation/wishart.py", "(-eta * c for c in p)", "(eta * c for c in p)", STEPS),
     ("theory/derivation/finite_head.py", "rate**2 / derivation.support",
      "rate / derivation.support", STEPS),
+    ("theory/derivation/few_examples.py", "entry.indices[0] == entry.indices[1]", "0", FEW),
+    ("theory/derivation/few_examples.py", "representation * overlap *", "representation *", FEW),
 )  # fmt: skip
 """At least one per rule of averaging, and the places where a flow's constants and indices stand."""
 
@@ -77,7 +80,7 @@ def survivors() -> Iterator[tuple[str, bool]]:
             shutil.copytree(ROOT / part, copy / part, ignore=shutil.ignore_patterns("__pycache__"))
         for part in ("pyproject.toml", "tests/conftest.py"):
             shutil.copy(ROOT / part, copy / part)
-        for tests in (FORMS, OTHERS, SIGNS, FLOWS, STEPS):
+        for tests in (FORMS, OTHERS, SIGNS, FLOWS, STEPS, FEW):
             yield f"unchanged: {tests}", not passes(copy, tests)
         for name, text, mutated, tests in MUTATIONS:
             path = copy / name

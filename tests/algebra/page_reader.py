@@ -63,7 +63,7 @@ class Page:
             self.values[name, len(at), lead_of(at)] = np.asarray(value, float)
         self.closed = {}
         self._averages()
-        lines = [line for title in ("Definitions", "Flow") for line in self.sections[title]]
+        lines = [line for title in ("Definitions", "Flow") for line in self.sections.get(title, [])]
         for left, _, _ in lines:
             name, at = split_left(self._plain(left))
             kinds = self.kinds.setdefault((name, len(at), lead_of(at)), [set() for _ in at])

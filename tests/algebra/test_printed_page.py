@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from solvers.trajectories.evaluation import at_test_time, evaluation_error
 from tests.algebra.page_reader import Page, sections
 from tests.algebra.test_reductions import STATE, full_rates
 from tests.flows.test_against_microscopic import (
@@ -57,8 +58,9 @@ CASES = {
 }  # fmt: skip
 
 
-def read(study):
+def read(study, flow=None):
     """The page's own numbers, from the parameters that it names."""
+    flow = flow or study.flow
     p, layout = study.parameters, study.layout
     y = study.initial_state()
     Q, R, w = layout.unpack(y)
@@ -74,11 +76,11 @@ def read(study):
     ]  # fmt: skip
     if layout.blocks:
         inputs += [("λ", "b", p["variance"]), ("f", "b", p["fraction"])]
-    if "S_finite" in study.flow.program.inputs:
+    if "S_finite" in flow.program.inputs:
         inputs.append(("S", "kl", study.compiled.finite_noise(y, p)))
-    scalars = {NAMES[name][1]: p[name] for name in study.flow.scalars}
+    scalars = {NAMES[name][1]: p[name] for name in flow.scalars}
     sizes = {"K": len(w), "M": R.shape[-1], "t": len(p["heads"]), "b": layout.blocks or 1}
-    page = study.flow.unicode()
+    page = flow.unicode()
     for symbol in scalars:
         assert f"{symbol}: " in page.split("Definitions\n")[0], symbol
     return Page(page, sizes, inputs, scalars).values
@@ -98,6 +100,17 @@ def test_the_page_alone_gives_the_flow(case):
         np.testing.assert_allclose(found, rate, rtol=1e-10, atol=1e-12, err_msg=name)
     error = study.compiled.error(y, study.parameters)
     np.testing.assert_allclose(values["ε", 0, ""], error, rtol=1e-10)
+
+
+def test_the_page_of_another_adaptation_gives_the_error_at_test_time():
+    settings = {"support": 4, "inner_steps": 1, "inner_rate": 0.4}
+    study = experiment(SIMPLE, anil(), "streaming", rates=0.7).replace(evaluate=settings)
+    tested = at_test_time(study)
+    flow = tested.flow.error_alone
+    assert not {"dQ", "dR", "dw"} & {d.name for d in flow.definitions}
+    (error,), warnings = evaluation_error(study, study.initial_state()[None])
+    assert not warnings
+    np.testing.assert_allclose(read(tested, flow)["ε", 0, ""], error, rtol=1e-10)
 
 
 REDUCED = {

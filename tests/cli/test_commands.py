@@ -42,6 +42,17 @@ def written() -> list[str]:
     return sorted(str(path) for path in Path().rglob("*") if path.is_file())
 
 
+@pytest.mark.parametrize(
+    ("steps", "words"),
+    [(1, "error after anil, order first"), (2, "is measured on 5000 tasks: several inner steps")],
+)
+def test_derive_prints_the_error_at_test_time(call, steps, words):
+    given = ("--set", "evaluate.support=5", "--set", f"evaluate.inner_steps={steps}")
+    status, page, _ = call("derive", "meta-specialization", "--no-averages", *given)
+    assert status == 0
+    assert words in page.split("dw_k/dalpha")[1]
+
+
 def test_run_writes_its_files_and_says_where(call):
     status, out, err = call("run", "saad-solla", *SHORT)
     assert status == 0
