@@ -138,7 +138,8 @@ class CompiledFlow:
     def _bind(self, name: str, parameters: Parameters) -> Bound:
         kernel, packed = self.kernel(name, parameters)
         n = self.layout.size
-        shape = {"jacobian": (n, n), "error": (1,)}.get(name, (n,))
+        K = self.layout.hidden
+        shape = {"jacobian": (n, n), "error": (1,), "noise": (2, K, K)}.get(name, (n,))
         known = places(self._layout, self._loops(name)[1], parameters, self._given)
         return Bound(bind(kernel, packed, n, shape), packed, known, self._given)
 
@@ -284,6 +285,8 @@ class CompiledFlow:
         """Error of the cubature of S at y, relative to its largest entry; 0 where S is closed."""
         if not self._finite:
             return 0.0
+        if self.tier == "numba":
+            return finite_support.difference(*self._compiled("noise", y, parameters))
         return self._over_supports(finite_support.noise_estimate, y, parameters)
 
     def _finite_noise_along(self, y: Array, parameters: Parameters) -> dict[str, Array]:

@@ -45,8 +45,9 @@ def parameters(
     heads, weight = task_nodes(tasks, nodes) if averaged else (tasks.mean[None], np.ones(1))
     constant = np.eye(M + 1)[0]
     finite = getattr(rule, "support", None) not in (None, float("inf"))
-    # three nodes are exact: the noise at finite support is of degree 4 in u
-    noise_heads, noise_weights = task_nodes(tasks, 3) if finite else (heads, weight)
+    noise_heads, noise_weights = heads, weight
+    if finite and tasks.heads is None:  # the noise at finite support is of degree 4 in u
+        noise_heads, noise_weights = lattice.head_nodes(tasks.head_mean, tasks.head_covariance)
     values: dict[str, Any] = {
         argument(f.name): getattr(rule, f.name) for f in dataclasses.fields(rule)
         if isinstance(getattr(rule, f.name), int | float)

@@ -51,6 +51,8 @@ def test_loops_and_arrays_agree(K: int, M: int, order: str) -> None:
     expected = arrays.rhs(y, p)
     assert_allclose(loops.rhs(y, p), expected, rtol=0, atol=1e-13 * np.abs(expected).max())
     assert_allclose(loops.jacobian(y, p), arrays.jacobian(y, p), rtol=0, atol=0)
+    estimate = arrays.noise_estimate(y, p)
+    assert loops.noise_estimate(y, p) == pytest.approx(estimate, rel=1e-6, abs=1e-13)
 
 
 def test_blocks_of_inputs_agree() -> None:

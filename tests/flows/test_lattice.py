@@ -6,7 +6,7 @@ from numpy.testing import assert_allclose
 from scipy.special import erf
 
 from theory.errors import DomainError
-from theory.finite.lattice import gauss_hermite, lattice, task_nodes
+from theory.finite.lattice import gauss_hermite, head_nodes, lattice, task_nodes
 
 
 def covariance(n: int, rng: np.random.Generator, scale: float = 1.0) -> np.ndarray:
@@ -89,3 +89,24 @@ def test_task_nodes_have_the_moments_of_the_heads(rng):
 def test_what_is_no_covariance_is_refused(C):
     with pytest.raises(DomainError, match="no covariance"):
         lattice(C, even=True)
+
+
+@pytest.mark.parametrize(("n", "count"), [(1, 3), (2, 7), (3, 13), (4, 25), (5, 51)])
+def test_fewer_heads_are_exact_to_degree_five(n, count, rng):
+    mean, covariance_ = rng.standard_normal(n), covariance(n, rng)
+    heads, weights = head_nodes(mean, covariance_)
+    many, share = task_nodes(mean, covariance_)
+    assert heads.shape == (count, n)
+    probes = rng.standard_normal((8, n))
+    for degree in range(6):
+        expected = share @ (many @ probes.T) ** degree
+        assert_allclose(weights @ (heads @ probes.T) ** degree, expected, rtol=1e-12, atol=1e-12)
+
+
+def test_heads_without_variance_stay_one():
+    heads, weights = head_nodes([1.0, 2.0], np.zeros((2, 2)))
+    assert_allclose(heads, [[1.0, 2.0]])
+    assert_allclose(weights, [1.0])
+    heads, weights = head_nodes([1.0, 2.0], np.ones((2, 2)))
+    assert heads.shape == (3, 2)
+    assert_allclose(weights @ heads, [1.0, 2.0])

@@ -102,10 +102,12 @@ def add_block(
     for i in range(BLOCK):
         one[i] = 1.0
         weight[i] = share[i] * weight_of(square[i], radius)
-    for i in range(N * BLOCK):
-        G[i] = erf_given(x[i], exp(-0.5 * x[i] * x[i]))
     for i in range(K * BLOCK):
-        slope[i] = SLOPE * exp(-0.5 * x[i] * x[i])
+        gauss = exp(-0.5 * x[i] * x[i])
+        slope[i] = SLOPE * gauss
+        G[i] = erf_given(x[i], gauss)
+    for i in range(K * BLOCK, N * BLOCK):
+        G[i] = erf_given(x[i], exp(-0.5 * x[i] * x[i]))
     products(N, 2, G, G, G2)
     products(K, 2, G, G, g2)
     products(K, 3, G, g2, g3)

@@ -96,10 +96,9 @@ def noise(
 ) -> Array:  # fmt: skip
     """S (K, K) at field covariance C (n, n) and head w (K,), averaged over heads (t, M).
 
-    ``weights`` (t,) of the heads add up to one; three Gauss–Hermite nodes per dimension of a
-    Gaussian head are exact (``theory.finite.lattice.task_nodes``). Relative accuracy:
-    ``noise_estimate``; 1e-5 for K + M ≤ 5 at ordinary variances. A polynomial g is integrated
-    exactly.
+    ``weights`` (t,) of the heads add up to one; those of ``theory.finite.lattice.head_nodes`` are
+    exact for a Gaussian head. Relative accuracy: ``noise_estimate``; 1e-5 for K + M ≤ 5 at
+    ordinary variances. A polynomial g is integrated exactly.
 
     Raises: DomainError if C is no covariance.
 
@@ -129,6 +128,11 @@ def noise_estimate(
         )
         for check in (False, True)
     )  # fmt: skip
+    return difference(first, second)
+
+
+def difference(first: Array, second: Array) -> float:
+    """The largest difference relative to the first's largest entry."""
     scale = np.abs(first).max()
     return float(np.abs(first - second).max() / scale) if scale > 0 else 0.0
 

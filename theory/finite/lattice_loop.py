@@ -7,7 +7,7 @@ from typing import Any
 
 from theory.finite.block_sums import BLOCK, add_block
 from theory.finite.head_noise import empty
-from theory.finite.lattice import BALLS, BUDGET, RADIUS, SHARE, STEP, excess_of
+from theory.finite.lattice import BALLS, BUDGET, CLOSER, RADIUS, SHARE, STEP, WIDER, excess_of
 
 Numbers = Any
 
@@ -63,11 +63,12 @@ def eigen(N: int, A: Numbers, values: Numbers, vectors: Numbers) -> None:
 
 def lattice_sums(
     K: int, M: int, N: int, drawn: int, C: Numbers, w: Numbers, heads: Numbers, sigma: float,
-    exact: float, sums: Numbers,
+    exact: float, check: float, sums: Numbers,
 ) -> None:  # fmt: skip
     """Adds what theory.finite.block_sums sums up, over the lattice of the covariance C (N, N).
 
-    Odd g: one of x and −x is kept. NaN where an eigenvalue of C lies below −1e-8 Tr C.
+    Odd g: one of x and −x is kept. ``check`` is 1 for the independent rule, else 0. NaN where an
+    eigenvalue of C lies below −1e-8 Tr C.
     """
     values = empty(N)
     vectors = empty(N * N)
@@ -87,9 +88,12 @@ def lattice_sums(
         volume = volume * (1.0 + values[i])
     if least < -1e-8 * trace:
         sums[0] = (least - least) / 0.0
-    excess = excess_of(BALLS[N] * (RADIUS / STEP) ** N, N, 0.0, sqrt(volume), BUDGET)
-    radius = RADIUS / excess**SHARE
-    h = STEP * excess ** (1.0 - SHARE) / sqrt(2.0)
+    radius = RADIUS * (1.0 + check * (WIDER - 1.0))
+    step = STEP * (1.0 + check * (CLOSER - 1.0))
+    ball = BALLS[N] * (radius / step) ** N
+    excess = excess_of(ball, N, 0.0, sqrt(volume), BUDGET * (1.0 + check))
+    radius = radius / excess**SHARE
+    h = step * excess ** (1.0 - SHARE) / sqrt(2.0)
     for i in range(N):
         for j in range(N):
             at_root = 0.0
@@ -108,16 +112,18 @@ def lattice_sums(
                 total = total - U[p * N + i] * U[p * N + j]
             U[i * N + j] = sqrt(total) if i == j else total / U[i * N + i]
     for odd in range(2):
-        walk(K, M, N, drawn, odd, h, radius, U, root, w, heads, sigma, exact, sums)
+        walk(K, M, N, drawn, odd, check, h, radius, U, root, w, heads, sigma, exact, sums)
 
 
 def walk(
-    K: int, M: int, N: int, drawn: int, odd: float, h: float, radius: float, U: Numbers,
-    root: Numbers, w: Numbers, heads: Numbers, sigma: float, exact: float, sums: Numbers,
+    K: int, M: int, N: int, drawn: int, odd: float, check: float, h: float, radius: float,
+    U: Numbers, root: Numbers, w: Numbers, heads: Numbers, sigma: float, exact: float,
+    sums: Numbers,
 ) -> None:  # fmt: skip
     """The nodes x = root·k over the integer k ≡ odd mod 2 with h² |U k|² ≤ radius², in blocks.
 
-    As ``theory.finite.lattice._points``, from the last coordinate to the first.
+    As ``theory.finite.lattice._points``, from the last coordinate to the first, which runs along
+    lines. On the lattice that checks, the first half of the coordinates has the other parity.
     """
     x = empty(N * BLOCK)
     square = empty(BLOCK)
@@ -138,6 +144,7 @@ def walk(
     entering = 1.0
     while level < N:
         if entering > 0.5:
+            entering = 0.0
             middle = 0.0
             for j in range(level + 1, N):
                 middle = middle - U[level * N + j] * k[j]
@@ -145,36 +152,40 @@ def walk(
             width = sqrt(left[level + 1]) / U[level * N + level]
             low = middle - width
             low = max(low, 0.0) if sole[level + 1] > 0.5 else low
+            parity = 1.0 - odd if check > 0.5 and 2 * level < N else odd
+            first = parity + 2.0 * ceil(0.5 * (low - parity))
             centre[level] = middle
             top[level] = middle + width
-            k[level] = odd + 2.0 * ceil(0.5 * (low - odd)) - 2.0
-            entering = 0.0
-        k[level] = k[level] + 2.0
-        if k[level] > top[level]:
-            level = level + 1
+            k[level] = first - 2.0
+            if level == 0:
+                for j in range(int(max(0.5 * (top[0] - first), -1.0) + 1.0)):
+                    here = first + 2.0 * j
+                    gap = U[0] * (here - middle)
+                    for a in range(N):
+                        x[a * BLOCK + count] = from_above[N + a] + root[a * N] * here
+                    square[count] = h * h * (bound - max(left[1] - gap * gap, 0.0))
+                    share[count] = 0.5 if sole[1] > 0.5 and here == 0.0 else 1.0
+                    count = count + 1
+                    if count == BLOCK:
+                        add_block(
+                            K, M, N, drawn, x, square, share, radius, w, heads, sigma, exact, sums
+                        )
+                        count = 0
+        if level == 0:
+            level = 1
         else:
-            gap = U[level * N + level] * (k[level] - centre[level])
-            rest = max(left[level + 1] - gap * gap, 0.0)
-            alone = sole[level + 1] if k[level] == 0.0 else 0.0
-            if level > 0:
-                left[level] = rest
-                sole[level] = alone
+            k[level] = k[level] + 2.0
+            if k[level] > top[level]:
+                level = level + 1
+            else:
+                gap = U[level * N + level] * (k[level] - centre[level])
+                left[level] = max(left[level + 1] - gap * gap, 0.0)
+                sole[level] = sole[level + 1] if k[level] == 0.0 else 0.0
                 for a in range(N):
-                    here = from_above[(level + 1) * N + a] + root[a * N + level] * k[level]
-                    from_above[level * N + a] = here
+                    point = from_above[(level + 1) * N + a] + root[a * N + level] * k[level]
+                    from_above[level * N + a] = point
                 level = level - 1
                 entering = 1.0
-            else:
-                for a in range(N):
-                    x[a * BLOCK + count] = from_above[N + a] + root[a * N] * k[0]
-                square[count] = h * h * (bound - rest)
-                share[count] = 1.0 - 0.5 * alone
-                count = count + 1
-                if count == BLOCK:
-                    add_block(
-                        K, M, N, drawn, x, square, share, radius, w, heads, sigma, exact, sums
-                    )
-                    count = 0
     if count > 0:
         for i in range(count, BLOCK):
             share[i] = 0.0

@@ -52,10 +52,11 @@ def unfold(
 def finite_noise(
     K: int, M: int, N: int, drawn: int, C: Numbers, w: Numbers, heads: Numbers, weights: Numbers,
     rate: float, support: float, query: float, tasks_per_step: float, sigma: float, exact: float,
-    sums: Numbers, S: Numbers,
+    check: float, sums: Numbers, S: Numbers,
 ) -> None:  # fmt: skip
     """S (K, K) as by theory.finite.finite_support.noise with g = erf; NaN where C is none.
 
+    ``exact`` and ``check`` are 1 for the order "exact" and for the independent lattice, else 0.
     ``sums`` is room for what theory.finite.block_sums sums up.
     """
     pairs = (K * (K + 1)) // 2
@@ -78,7 +79,7 @@ def finite_noise(
         at = fields + K * N + pairs * both
     for i in range(at + drawn * per_head):
         sums[i] = 0.0
-    lattice_sums(K, M, N, drawn, C, w, heads, sigma, exact, sums)
+    lattice_sums(K, M, N, drawn, C, w, heads, sigma, exact, check, sums)
     scale = 1.0 / sums[0]
     for p in range(pairs):
         J2[p] = scale * sums[1 + p]

@@ -31,18 +31,38 @@ for b in range({blocks}):
 for k in range(K):
     noise_w[k] = state[{blocks}*pairs + {blocks}*K*M + k]
 finite_noise(K, M, N, drawn, noise_covariance, noise_w, noise_heads, noise_weights, inner_rate,
-             support, query, tasks_per_step, label_noise, {exact}, noise_sums, S_finite)
+             support, query, tasks_per_step, label_noise, {exact}, 0.0, noise_sums, S_finite)
+"""
+CHECK = """
+S_check = empty(K*K)
+finite_noise(K, M, N, drawn, noise_covariance, noise_w, noise_heads, noise_weights, inner_rate,
+             support, query, tasks_per_step, label_noise, {exact}, 1.0, noise_sums, S_check)
+for i in range(K*K):
+    out[i] = S_finite[i]
+    out[K*K + i] = S_check[i]
 """
 PLAIN = "1 + pairs + pairs*N*(N + 1)//2 + drawn*K*(K + 1)*(K + 2)*(K + 3)"
 EXACT = "1 + pairs + 2*pairs*N*N + K*N + drawn*(pairs + 1)*(K + 1)*(K + 1)*(K + 2)*(K + 3)"
 
 
-def noise_lines(program: Program, exact: bool) -> tuple[list[str], dict[str, tuple[str, ...]]]:
-    """Lines that fill ``S_finite``, and the shapes of the parameters that they read."""
+def noise_lines(
+    program: Program, exact: bool, *, check: bool = False
+) -> tuple[list[str], dict[str, tuple[str, ...]]]:
+    """Lines that fill ``S_finite``, and the shapes of the parameters that they read.
+
+    ``check``: lines that fill ``out`` with S (K, K) and with what an independent lattice gives.
+    """
     blocks = "L" in program.inputs["Q"]
-    text = LINES.strip().format(
+    text = (LINES + CHECK * check).strip().format(
         blocks="L" if blocks else "1", share="variance[b]" if blocks else "1.0",
         exact="1.0" if exact else "0.0", room=EXACT if exact else PLAIN,
     )  # fmt: skip
     shapes = {"TT": ("L", "M", "M") if blocks else ("M", "M"), **SHAPES}
     return list[str](text.splitlines()), shapes | ({"variance": ("L",)} if blocks else {})
+
+
+def noise_source(program: Program, exact: bool) -> str:
+    """Source of a compiled function ``noise`` that checks S."""
+    body, shapes = noise_lines(program, exact, check=True)
+    head = f"def noise({', '.join(('state', *shapes, 'out'))}):"
+    return "\n".join([f"SHAPES = {shapes!r}", "", "", head, *(f"    {line}" for line in body)])

@@ -20,6 +20,7 @@ from theory.generation.lowering import NumpyWriter
 from theory.generation.native import UnsupportedError
 from theory.generation.rewriting import hoisted, with_names
 from theory.generation.sparse import DensePatternError, derivative_blocks
+from theory.generation.supports import noise_source
 
 PRELUDE = """from numpy import (arcsin, arctan2, asarray, concatenate, einsum, pi, reciprocal, sqrt,
                    tensordot, vdot, vecdot, zeros)
@@ -79,7 +80,8 @@ def _sizes(program: Program, used: set[str]) -> list[Line]:
     return [line for line in lines if line.name in used]
 
 
-FUNCTIONS = {"flow": RATES, "error": ("error",), "jacobian": RATES, "error_gradient": ("error",)}
+FUNCTIONS = {"flow": RATES, "error": ("error",), "jacobian": RATES, "error_gradient": ("error",),
+             "noise": ("dQ",)}  # fmt: skip
 """The generated functions, and the outputs or the tangents of outputs that they return."""
 TANGENTS = ("jacobian", "error_gradient")
 
@@ -87,13 +89,16 @@ TANGENTS = ("jacobian", "error_gradient")
 def generate(flow: Flow, activation: Activation, name: str, backend: str = "numpy") -> str:
     """Readable source of one function: flow, error, jacobian or error_gradient.
 
-    The source does not depend on K and M: parameters and sizes are arguments. Where the compiled
-    backend "numba" lacks a routine that the flow needs, the source says so.
+    Loops that check the noise at a finite support are called noise. The source does not depend on
+    K and M: parameters and sizes are arguments. Where the compiled backend "numba" lacks a routine
+    that the flow needs, the source says so.
     """
     outputs = FUNCTIONS[name]
     program = close(flow.program.needed(outputs), activation)
     if backend == "numba" and (reason := _without_loops(flow, activation, name, program)):
         return f"{_title(flow, activation)}\n\nUNSUPPORTED = {reason!r}\n"
+    if name == "noise":
+        return f"{_title(flow, activation)}\n\n{noise_source(program, _is_exact(flow))}\n"
     if name in TANGENTS and backend == "numba":
         with contextlib.suppress(DensePatternError):
             return _loops(flow, activation, name, *_in_blocks(program, outputs))
@@ -126,6 +131,10 @@ def _without_loops(flow: Flow, activation: Activation, name: str, program: Progr
     return ""
 
 
+def _is_exact(flow: Flow) -> bool:
+    return getattr(flow.rule, "order", "first") == "exact"
+
+
 def _title(flow: Flow, activation: Activation) -> str:
     return f"# {flow.title}, activation {activation.name}\n"
 
@@ -136,8 +145,7 @@ def _loops(
     """Source of the loops that the compiled backend takes, or why there are none."""
     header = _title(flow, activation)
     try:
-        exact = getattr(flow.rule, "order", "first") == "exact"
-        return f"{header}\n\n{loop_source(name, program, outputs, flow.scalars, exact)}\n"
+        return f"{header}\n\n{loop_source(name, program, outputs, flow.scalars, _is_exact(flow))}\n"
     except UnsupportedError as reason:
         return f"{header}\n\nUNSUPPORTED = {str(reason)!r}\n"
 
