@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from itertools import permutations
 from typing import Any
 
@@ -79,12 +80,13 @@ def _assignments(alignment: Array) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """
     *lead, K, M = alignment.shape
     few, many = min(K, M), max(K, M)
-    flat = np.nan_to_num(alignment.reshape(-1, K, M))
+    flat = alignment.reshape(-1, K, M)
+    flat = np.where(np.isnan(flat), 0.0, flat)
     flat = flat if K <= M else flat.swapaxes(-1, -2)
     fixed, found = np.arange(few), flat.argmax(-1)
     open_ = (np.diff(np.sort(found, -1), axis=-1) == 0).any(-1)
     if math.perm(many, few) <= MOST_TRIED:
-        chosen = np.array(list(permutations(range(many), few)))
+        chosen = _permutations(many, few)
         found[open_] = chosen[flat[open_][:, fixed, chosen].sum(-1).argmax(-1)]
     else:
         for i in np.flatnonzero(open_):
@@ -92,6 +94,11 @@ def _assignments(alignment: Array) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     found = found.reshape(*lead, few)
     fixed = np.broadcast_to(fixed, found.shape)
     return (fixed, found) if K <= M else (found, fixed)
+
+
+@cache
+def _permutations(many: int, few: int) -> NDArray[np.intp]:
+    return np.array(list(permutations(range(many), few)))
 
 
 def partners(Q: Array, R: Array, T: Array) -> NDArray[np.intp]:

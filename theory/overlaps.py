@@ -68,10 +68,11 @@ class Layout:
 def field_covariance(Q: ArrayLike, R: ArrayLike, T: ArrayLike) -> Array:
     """C = [[Q, R], [Rᵀ, T]], the covariance (…, K+M, K+M) of the local fields (h, b)."""
     Q, R, T = (np.asarray(x, float) for x in (Q, R, T))
-    T = np.broadcast_to(T, (*R.shape[:-2], *T.shape[-2:]))
-    return np.concatenate(
-        [np.concatenate([Q, R], -1), np.concatenate([np.swapaxes(R, -1, -2), T], -1)], -2
-    )
+    K, M = R.shape[-2:]
+    C = np.empty((*R.shape[:-2], K + M, K + M))
+    C[..., :K, :K], C[..., :K, K:] = Q, R
+    C[..., K:, :K], C[..., K:, K:] = R.swapaxes(-1, -2), T
+    return C
 
 
 PHYSICAL_TOLERANCE = 1e-8
@@ -100,9 +101,10 @@ def is_physical(Q: ArrayLike, R: ArrayLike, T: ArrayLike) -> bool:
     C = field_covariance(Q, R, T)
     if not np.isfinite(C).all():
         return False
-    raised = PHYSICAL_TOLERANCE * _size(C, T)[..., None, None] * np.eye(C.shape[-1])
+    diagonal = np.einsum("...cc->...c", C)  # a view
+    diagonal += PHYSICAL_TOLERANCE * _size(C, T)[..., None]
     try:
-        np.linalg.cholesky(C + raised)  # several times faster than the eigenvalues
+        np.linalg.cholesky(C)  # several times faster than the eigenvalues
     except np.linalg.LinAlgError:
         return margin(Q, R, T) >= -PHYSICAL_TOLERANCE
     return True

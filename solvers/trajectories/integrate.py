@@ -98,21 +98,20 @@ def path_from(
 ) -> Path:
     """The solution from a state; tolerances too coarse for it are lowered, and warned of."""
     settings, layout, compiled = experiment.integrate, experiment.layout, experiment.compiled
-    rate = compiled.bound("flow", parameters)
     stored_pairs = layout.size - layout.hidden - layout.unpack(start)[1].size
 
     def bounded(y: Array) -> bool:
         return not states.diverged(y[:stored_pairs])
 
     if compiled.discrete:
-        return iterate(rate, start, round(time), bounded)
+        return iterate(compiled.bound("flow", parameters), start, round(time), bounded)
     rtol, atol = _tolerances(settings, layout.unpack(start), warnings)
     if settings.named_method is None and compiled.tier == "numba":
         bound = states.DIVERGENCE
         path = compiled_path(compiled, parameters, start, time, bound, stored_pairs, rtol, atol)
         if path is not None:
             return path
-    jacobian = compiled.bound("jacobian", parameters)
+    rate, jacobian = (compiled.bound(name, parameters) for name in ("flow", "jacobian"))
     return solve(rate, jacobian, start, time, bounded, settings.method, rtol, atol)
 
 
@@ -160,12 +159,13 @@ def _assemble(
     times = stored_times(end, settings.points, settings.spacing, path.discrete)
     with np.errstate(all="ignore"):
         y = path.at(times)
-        series = {"error": compiled.along("error", parameters)(y)}
+        errors_at = compiled.along("error", parameters)
+        series = {"error": errors_at(y)}
         if experiment.evaluation is not None:
             series["evaluation_error"], doubts = evaluation_error(experiment, y)
             warnings += doubts
         warnings += notes.on_noise(compiled, parameters, (y[0], y[len(y) // 2], y[-1]))
-        found = _events(compiled, parameters, path, layout, settings.rtol)
+        found = _events(compiled, parameters, path, errors_at, settings.rtol)
     Q, R, w = layout.unpack(y)
     status, message = path.status, path.message
     if status is Status.success:
@@ -189,13 +189,15 @@ def _assemble(
 
 
 def _events(
-    compiled: CompiledFlow, parameters: Mapping[str, Any], path: Path, layout: Layout, rtol: float
+    compiled: CompiledFlow,
+    parameters: Mapping[str, Any],
+    path: Path,
+    errors_at: Callable[[Array], Array],
+    rtol: float,
 ) -> dict[str, Any]:
     """Plateaus, escape time and final speed, from the dense solution."""
-
-    errors_at, gradient, flow = (
-        compiled.along(name, parameters) for name in ("error", "error_gradient", "flow")
-    )
+    layout = compiled.layout
+    gradient, flow = (compiled.along(name, parameters) for name in ("error_gradient", "flow"))
 
     def specialization(y: Array) -> Array:
         Q, R, _ = layout.unpack(y)

@@ -29,7 +29,7 @@ ESCAPED = 0.3
 """The specialization above which the escape has happened."""
 HUMP = 1.02
 """The least ratio of a maximum of the speed to the minimum beside it."""
-TRIED = 33
+TRIED = 17
 """Extrema and crossings are looked for at so many times between two."""
 RESOLVED = 1e-13
 """An error below this share of the largest one is rounding, and has no speed."""

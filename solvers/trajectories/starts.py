@@ -77,15 +77,17 @@ def _orbits(
 ) -> tuple[list[set[int]], set[int]]:
     """Classes of interchangeable units, and the units that may be flipped."""
     n = len(x.signed)
+    own = np.diagonal(np.concatenate([x.pairs, x.plain_pairs]), axis1=1, axis2=2)
+    fits = (own[:, :, None] == own[:, None, :]).all(axis=0)
+    fits &= (x.plain[:, None] == x.plain).all(axis=-1)
+    alike = {s: fits & (s * x.signed[:, None] == x.signed).all(axis=-1) for s in signs}
 
     def symmetric(k: int, l: int, s: int) -> bool:
-        g = match(x, x, signs, fixed=(k, l, s))
+        g = match(x, x, signs, fixed=(k, l, s)) if alike[s][k, l] else None
         return g is not None and allowed(g)
 
     classes: list[set[int]] = [{k} for k in range(n)]
-    own = np.diagonal(np.concatenate([x.pairs, x.plain_pairs]), axis1=1, axis2=2)
-    alike = (own[:, :, None] == own[:, None, :]).all(axis=0)
-    for k, l in np.argwhere(np.triu(alike, 1)).tolist():
+    for k, l in np.argwhere(np.triu(np.logical_or.reduce(list(alike.values())), 1)).tolist():
         apart = not any({k, l} <= c for c in classes)
         if apart and any(symmetric(k, l, s) for s in signs):
             merged = {j for c in classes if c & {k, l} for j in c}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -40,26 +41,29 @@ class Steps:
     status: Status
     evaluations: int
 
+    @cached_property
+    def _windows(self) -> tuple[Array, Array, Array, Array]:
+        """States and rates of each step; the times x_j of each run of nearest steps, with
+        Π 1/(x_j − x_m) and Σ 1/(x_j − x_m) over the others."""
+        nodes = min(NODES, len(self.time))
+        x = np.lib.stride_tricks.sliding_window_view(self.time, nodes).copy()
+        apart = 1 / (x[:, :, None] - x[:, None, :] + np.eye(nodes))
+        return np.stack([self.y, self.rate], 1), x, apart.prod(-1), apart.sum(-1) - 1
+
     def at(self, times: ArrayLike) -> Array:
         """y (…, n) at any times: the polynomial through states and rates of the nearest steps."""
-        t, last = np.asarray(times, float), len(self.time)
-        nodes = min(NODES, last)
+        t, (steps, x, scale, slope) = np.asarray(times, float), self._windows
+        nodes = x.shape[1]
         first = np.searchsorted(self.time, t, side="right") - nodes // 2
-        near = np.minimum(np.maximum(first, 0), last - nodes)[..., None] + np.arange(nodes)
-        x, of_y, of_rate = self.time[near], np.empty(near.shape), np.empty(near.shape)
-        for j in range(nodes):
-            basis, slope = np.ones(t.shape), np.zeros(t.shape)
-            for m in range(nodes):
-                if m != j:
-                    width = 1 / (x[..., j] - x[..., m])
-                    basis *= (t - x[..., m]) * width
-                    slope += width
-            moved = (t - x[..., j]) * basis**2
-            of_y[..., j] = basis**2 - 2 * slope * moved
-            of_rate[..., j] = moved
-        y = of_y[..., None, :] @ self.y.take(near, 0)
-        y += of_rate[..., None, :] @ self.rate.take(near, 0)
-        return y[..., 0, :]
+        first = np.minimum(np.maximum(first, 0), len(x) - 1)
+        d = t[..., None] - x.take(first, 0)
+        others = np.arange(1, nodes) + np.arange(nodes)[:, None]
+        basis = d.take(others % nodes, -1).prod(-1) * scale.take(first, 0)
+        of_rate = d * basis**2
+        weights = np.stack([basis**2 - 2 * slope.take(first, 0) * of_rate, of_rate], -1)
+        near = steps.take(first[..., None] + np.arange(nodes), 0)
+        flat = (*t.shape, 2 * nodes)
+        return (weights.reshape(*t.shape, 1, -1) @ near.reshape(*flat, -1))[..., 0, :]
 
 
 def follow(
