@@ -29,8 +29,10 @@ ESCAPED = 0.3
 """The specialization above which the escape has happened."""
 HUMP = 1.02
 """The least ratio of a maximum of the speed to the minimum beside it."""
-TRIED = 17
-"""Extrema and crossings are looked for at so many times between two."""
+TRIED = 33
+"""A crossing is looked for at so many times between two."""
+SEARCHED = 17
+"""An extremum is looked for at so many times between two, twice."""
 RESOLVED = 1e-13
 """An error below this share of the largest one is rounding, and has no speed."""
 
@@ -164,7 +166,7 @@ def _extremum(speed: Signal, times: Array, node: int, sign: float) -> float:
     """The time of the minimum (sign 1) or maximum (−1) of the speed next to a node of the mesh."""
     t, v, best = times[max(node - 1, 0) : node + 2], np.empty(0), times[node]
     for _ in range(2):
-        t = np.unique(np.append(np.linspace(t[0], t[-1], TRIED), best))
+        t = np.unique(np.append(np.linspace(t[0], t[-1], SEARCHED), best))
         v = sign * speed(t)
         i = int(v.argmin())
         t, v, best = t[max(i - 1, 0) : i + 2], v[max(i - 1, 0) : i + 2], t[i]
