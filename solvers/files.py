@@ -7,9 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from solvers import store
+from solvers.errors import ExperimentError
 
 if TYPE_CHECKING:
     from xarray import Dataset
+
+    from solvers.experiment import Experiment
 
 KINDS = {
     "trajectory": ("solvers.results", "Trajectory"),
@@ -46,23 +49,26 @@ def save(result: Any, path: str | Path) -> Path:
     return store.save(data, path, getattr(result, "experiment", None))
 
 
-def load(path: str | Path) -> Any:
+def load(path: str | Path, experiment: Experiment | None = None) -> Any:
     """The result in a file, of the class that was saved.
+
+    ``experiment``: that of the result, where its rule or activation came from Python.
 
     Raises:
         ResultFileError: absent, unreadable, no result file, or of another version.
-        ExperimentError: its rule or activation came from Python and is not registered here.
+        ExperimentError: the file's experiment names what is not registered here.
     """
-    return result_of(store.load(path), Path(path))
+    return result_of(store.load(path), Path(path), experiment)
 
 
-def result_of(dataset: Dataset, file: Path) -> Any:
+def result_of(dataset: Dataset, file: Path, experiment: Experiment | None = None) -> Any:
     """The result that a dataset in a file was made of."""
     kind = dataset.attrs.get("kind")
     if kind not in KINDS:
         raise store.ResultFileError(f"{file} holds {kind!r}, which is no result")
     module, name = KINDS[kind]
-    experiment = store.experiment_of(dataset) if "experiment" in dataset.attrs else None
+    if experiment is None and "experiment" in dataset.attrs:
+        experiment = _own_experiment(dataset, file)
     read = getattr(import_module(module), name).from_dataset
     try:
         return read(dataset, experiment)
@@ -70,4 +76,14 @@ def result_of(dataset: Dataset, file: Path) -> Any:
         raise store.ResultFileError(
             f"{file} is incomplete, or of another version of macrodyn "
             f"({str(error.args[0]).partition('. ')[0]}); run the experiment again"
+        ) from None
+
+
+def _own_experiment(dataset: Dataset, file: Path) -> Experiment:
+    try:
+        return store.experiment_of(dataset)
+    except ExperimentError as error:
+        raise ExperimentError(
+            f"{file}: {error}; a rule or an activation from Python is not in the file, so that it "
+            "needs load(path, experiment)"
         ) from None

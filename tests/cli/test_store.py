@@ -23,9 +23,11 @@ from solvers import (
     simulate,
     store,
 )
+from solvers.errors import ExperimentError
 from solvers.experiment import Experiment
 from solvers.store import ResultFileError
 from theory import compile_reduction
+from theory.rules import Sgd
 
 EXPERIMENT = Experiment.load("saad-solla").replace(**{"simulate.dimension": 50, "simulate.seed": 7})
 
@@ -161,3 +163,15 @@ def test_foreign_files_are_refused_in_one_line(tmp_path):
         with pytest.raises(ResultFileError, match=sentence) as caught:
             store.load(tmp_path / name)
         assert "\n" not in str(caught.value)
+
+
+def test_a_result_of_an_own_rule_is_loaded_with_its_experiment(tmp_path):
+    class Own(Sgd):
+        name = "own-rule"
+
+    experiment = EXPERIMENT.replace(rule=Own(outer_rate=0.5), **{"integrate.time": 1.0})
+    made = integrate(experiment)
+    path = save(made, tmp_path / "own.nc")
+    with pytest.raises(ExperimentError, match=r"load\(path, experiment\)"):
+        load(path)
+    assert repr(load(path, experiment)) == repr(made)
