@@ -17,7 +17,7 @@ pytestmark = pytest.mark.alone
 OVER_C = {2: 0.9, 4: 0.75, 8: 0.6}
 OVER_ARCSINES = {2: 20.0, 4: 5.5, 8: 3.2}
 JACOBIAN = {2: 1.8, 4: 2.1, 8: 2.6}
-OVER_PLAIN = {2: 0.56, 4: 0.48, 8: 0.32}
+OVER_PLAIN = {2: 0.54, 4: 0.47, 8: 0.31}
 """What was measured; twice as much is a regression."""
 SIZES = (2, 4, 8)
 

@@ -76,6 +76,8 @@ class ArrayPrinter(FormulaPrinter):
     def __init__(self, scalars: Collection[str], keep: Callable[[str], str]) -> None:
         super().__init__()
         self.scalars, self.keep = frozenset(scalars), keep
+        self.narrow: frozenset[Expr] = frozenset()
+        """Arrays that are broadcast where they are used."""
 
     def _is_constant(self, expr: Expr) -> bool:
         return not expr.has(Indexed) and {str(s) for s in expr.free_symbols} <= self.scalars
@@ -94,6 +96,16 @@ class ArrayPrinter(FormulaPrinter):
         terms = [self.constant(term) if self._is_constant(term) else self._print(term)
                  for term in expr.as_ordered_terms()]  # fmt: skip
         return summed(terms)
+
+    def _print_Mul(self, expr: Expr) -> str:
+        """What is broadcast is multiplied by itself first: whole arrays take no broadcasting."""
+        factors = sympy.Mul.make_args(expr)
+        narrow = [f for f in factors if f.free_symbols and f.free_symbols <= self.narrow]
+        others = sympy.Mul(*(f for f in factors if f not in narrow))
+        if len(narrow) < 2 or self._is_constant(others):
+            return super()._print_Mul(expr)
+        text = f"({self._print(others)})" if others.is_Add else self._print(others)
+        return f"{text}*({super()._print_Mul(sympy.Mul(*narrow))})"
 
     def _print_Pow(self, expr: Expr, rational: bool = False) -> str:
         if expr.exp == -1 or expr.exp == -sympy.S.Half:

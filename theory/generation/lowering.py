@@ -129,6 +129,10 @@ class NumpyWriter:
         if definition is not None and definition.paired:
             where = self._pair_axis(ranges)
             if pair and set(at[where : where + 2]) == set(pair) and at[where] != at[where + 1]:
+                parts = [_part(i, over) for i, over in zip(at, ranges, strict=True)]
+                del parts[where]
+                if any(part != ":" for part in parts):
+                    name = self._keep(f"{name}[{', '.join(parts)}]")
                 return self._diagonal(name, [*at[:where], PAIR, *at[where + 2 :]], symmetric=False)
             self.together = True
             code = self._keep(f"{name}[{':, ' * where}pair_of]")
@@ -137,10 +141,8 @@ class NumpyWriter:
             if i in pair:
                 subscript.append("rows" if i == pair[0] else "columns")
                 gathered.append(axis)
-            elif over == "N" and range_of(i) != "N":
-                subscript.append(":K" if range_of(i) == "K" else "K:")
             else:
-                subscript.append(":")
+                subscript.append(_part(i, over))
         if gathered:
             first = gathered[0]
             adjacent = gathered == list(range(first, first + len(gathered)))
@@ -195,9 +197,13 @@ class NumpyWriter:
     def _render(self, expression: Expr, axes: Tokens, pair: Tokens) -> str:
         products, rest = self._outer_products(expression, axes, pair)
         names: dict[Expr, Expr] = {}
+        narrow: set[Expr] = set()
         for entry in sorted(rest.atoms(Indexed), key=str):
-            code = aligned(self._view(entry, pair), axes)
-            names[entry] = Symbol(self._keep(code))
+            view = self._view(entry, pair)
+            names[entry] = Symbol(self._keep(aligned(view, axes)))
+            if set(view.axes) < set(axes):
+                narrow.add(names[entry])
+        self.printer.narrow = frozenset(narrow)
         code = self.printer.whole(rest.xreplace(names))
         return f"{code} - {products}" if products else code
 
@@ -326,11 +332,14 @@ class NumpyWriter:
                     subscript.append(":")
             elif piece.at.count(i) == 2:
                 subscript.append({"K": "units", "M": "teachers", "N": "fields"}[range_of(i)])
-            elif over == "N" and range_of(i) != "N":
-                subscript.append(":K" if range_of(i) == "K" else "K:")
             else:
-                subscript.append(":")
+                subscript.append(_part(i, over))
         return ", ".join(subscript) or "()"
+
+
+def _part(i: Symbol, over: str) -> str:
+    """The part of an axis that an index runs over."""
+    return {"K": ":K", "M": "K:"}.get(range_of(i), ":") if over == "N" else ":"
 
 
 @cache
