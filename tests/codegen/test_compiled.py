@@ -91,7 +91,7 @@ def test_sgd_is_anil_without_steps_and_diversity():
     )
 
 
-@pytest.mark.parametrize("name", FUNCTIONS)
+@pytest.mark.parametrize("name", sorted(set(FUNCTIONS) - {"noise"}))  # loops alone
 def test_source_is_deterministic_and_names_its_arguments(name):
     from theory.activations import erf
 
