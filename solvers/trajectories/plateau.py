@@ -121,17 +121,16 @@ def _records(speeds: Array, peaks: list[int]) -> list[int]:
 def _valleys(speeds: Array) -> list[tuple[int, int]]:
     """Each local minimum with the local maximum that follows it, humps below 2 % left out."""
     valleys: list[tuple[int, int]] = []
-    low = high = 0
-    rising = False
-    for i in range(len(speeds)):
+    low, high, rising, values = 0, 0, False, speeds.tolist()
+    for i, value in enumerate(values):
         if rising:
-            high = i if speeds[i] >= speeds[high] else high
-            if speeds[i] * HUMP < speeds[high]:
+            high = i if value >= values[high] else high
+            if value * HUMP < values[high]:
                 valleys.append((low, high))
                 rising, low = False, i
         else:
-            low = i if speeds[i] <= speeds[low] else low
-            if speeds[i] > HUMP * speeds[low]:
+            low = i if value <= values[low] else low
+            if value > HUMP * values[low]:
                 rising, high = True, i
     return [*valleys, (low, high)] if rising else valleys
 

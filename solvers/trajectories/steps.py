@@ -46,7 +46,7 @@ class Steps:
         """States and rates of each step; the times x_j of each run of nearest steps, with
         Π 1/(x_j − x_m) and Σ 1/(x_j − x_m) over the others."""
         nodes = min(NODES, len(self.time))
-        x = np.lib.stride_tricks.sliding_window_view(self.time, nodes).copy()
+        x = self.time[np.arange(len(self.time) - nodes + 1)[:, None] + np.arange(nodes)]
         apart = 1 / (x[:, :, None] - x[:, None, :] + np.eye(nodes))
         return np.stack([self.y, self.rate], 1), x, apart.prod(-1), apart.sum(-1) - 1
 
