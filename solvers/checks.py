@@ -34,7 +34,8 @@ def one_of(key: str, value: Any, choices: tuple[str, ...]) -> None:
 
 def nearest(word: str, choices: tuple[str, ...]) -> str:
     """The choice that is spelled most like ``word``."""
-    return get_close_matches(word, choices, 1, 0.0)[0]
+    lower = {choice.lower(): choice for choice in choices}
+    return lower[get_close_matches(word.lower(), tuple(lower), 1, 0.0)[0]]
 
 
 def array(key: str, value: Any, *shapes: tuple[int, ...]) -> Array:

@@ -252,7 +252,8 @@ class Experiment:
 
         T (L, M, M), the bare teacher overlap; TT (L, M, M) = T + δ² f_b I, as one task's teacher
         has it; variance, fraction (L,); head_mean (M,); U (M+1, M+1) = E[û ûᵀ]; heads (t, M) and
-        their weight (t,); label_noise; and the rule's numbers by name.
+        their weight (t,); label_noise; and the rule's numbers by name, those that a rule of one's
+        own brings along with a prefix: rate_….
         """
         inputs = self.model.inputs
         variance = np.array([block.variance for block in inputs]) if inputs else np.ones(1)

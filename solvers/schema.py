@@ -13,7 +13,7 @@ import numpy as np
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, create_model
 
 from solvers.errors import ExperimentError
-from theory.rules import Rule
+from theory.rules import SHIPPED, Rule
 
 ACTIVATIONS = ("erf", "linear", "relu", "polynomial")
 
@@ -276,7 +276,8 @@ def _hint(section: type[Section], key: str, prefix: str) -> str:
     table, _, name = key.rpartition(".")
     known = keys(section, f"{prefix}." if prefix else "")
     beside = [k for k in known if k.rpartition(".")[0] == table]
-    everywhere = list(dict.fromkeys([*known, *keys(Document)]))
+    of_rules = [key for rule in SHIPPED for key in keys(rule_section(rule), "rule.")]
+    everywhere = list(dict.fromkeys([*of_rules, *known, *keys(Document)]))
     elsewhere = [k for k in everywhere if k.rpartition(".")[2] == name]
     near = (
         [k for k in beside if k.startswith(key)]

@@ -290,6 +290,13 @@ def rate_meaning(name: str, doc: str, latex: bool) -> str:
     return f"${symbol}$: {prose(meaning)}" if latex else f"{symbol}: {meaning}"
 
 
+def rate_name(name: str, doc: str) -> str:
+    """A rate in words with its symbol, as the axis of a figure is named."""
+    found = _SYMBOL.match(doc)
+    words = (doc[found.end() :] if found else doc).partition(" (")[0]
+    return f"{words} ${rate_symbol(name, doc)[0]}$" if found else words
+
+
 def prose(row: str) -> str:
     """A line of plain text in LaTeX: single letters, Greek and û as mathematics."""
     for plain, typeset in _PROSE.items():

@@ -175,7 +175,8 @@ def averages(flow: Flow, activation: Activation, latex: bool) -> list[tuple[str,
         try:
             value = _shortened(closed_form(signature, activation, C), parts, latex)
         except NoClosedFormError as error:
-            lines.append((left, rf"\quad\text{{{prose(str(error))}}}" if latex else f"= {error}"))
+            why = f"by cubature: {error}"
+            lines.append((left, rf"\quad\text{{{prose(why)}}}" if latex else f"= {why}"))
             continue
         lines.append((left, f"= {style.sum(value)}"))
     named = [(style.expression(name), f"= {style.sum(e)}") for e, name in parts.items()]

@@ -52,7 +52,7 @@ def diagram_figure(diagram: Diagram) -> Figure:
         bifurcation_diagram(diagram, lower, norm)
         upper.set_ylabel(r"error $\varepsilon$")
         lower.set_ylabel(r"mean norm $Q_{kk}$")
-        lower.set_xlabel(style.NAMES.get(diagram.name, diagram.name))
+        lower.set_xlabel(style.name_of(diagram.name))
         for axes, letter in ((upper, "a"), (lower, "b")):
             style.panel_letter(axes, letter)
         figure.legend(handles=_legend(diagram), loc="outside lower center", ncols=5)
@@ -73,8 +73,8 @@ def curves_figure(curves: SpecialCurves) -> Figure:
             )  # fmt: skip
         if len(curves):
             first, second = curves.curves[0].names
-            axes.set_xlabel(style.NAMES.get(second, second))
-            axes.set_ylabel(style.NAMES.get(first, first))
+            axes.set_xlabel(style.name_of(second))
+            axes.set_ylabel(style.name_of(first))
             axes.legend(loc="best")
         style.title(figure, "Where stability is lost, as two parameters vary")
     return figure

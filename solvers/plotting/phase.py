@@ -134,7 +134,7 @@ def _slices(diagram: PhaseDiagram) -> Figure:
     for ax, value in zip(panels, picked, strict=False):
         slab = _slab(dataset, across, value)
         phase_panel(map_of(slab, rest), ax)
-        text = f"{style.NAMES.get(across, across)} = {'∞' if np.isinf(value) else f'{value:.4g}'}"
+        text = f"{style.name_of(across)} = {'∞' if np.isinf(value) else f'{value:.4g}'}"
         ax.annotate(
             text, (0.03, 0.96), xycoords="axes fraction", ha="left", va="top",
             bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "pad": 2},

@@ -48,7 +48,7 @@ class Ruler:
         if self.names:
             step = max(1, len(self.names) // 8)
             axis.set_ticks(self.centres[::step], self.names[::step])
-        set_label(style.NAMES.get(self.key, self.key))
+        set_label(style.name_of(self.key))
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import Field, fields
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,9 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+
+from theory.notation import rate_name
+from theory.rules import Rule
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
 """Okabe & Ito's colours, distinct in every common colour blindness; one per unit, in turn."""
@@ -38,6 +42,7 @@ NAMES = {
     "model.teacher_overlap": "teacher overlap $T$",
 }
 """What the axis of an experiment's key is called; others by their key."""
+
 
 PARAMETERS: dict[Any, Any] = {
     "font.family": "STIXGeneral",
@@ -91,6 +96,21 @@ def new_figure(width: float = WIDTH, height: float = 4.2) -> Figure:
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     return figure
+
+
+def name_of(key: str) -> str:
+    """What the axis of an experiment's key is called; a rule names its own rates."""
+    table, _, name = key.partition(".")
+    docs = (f.metadata.get("doc") for f in _fields(Rule) if f.name == name and table == "rule")
+    doc = next(filter(None, docs), None)
+    return NAMES.get(key) or (rate_name(name, doc) if doc else key)
+
+
+def _fields(kind: type[Rule]) -> Iterator[Field[Any]]:
+    """The fields of a rule and of those that are made from it."""
+    yield from fields(kind)
+    for further in kind.__subclasses__():
+        yield from _fields(further)
 
 
 def colour(index: int) -> str:

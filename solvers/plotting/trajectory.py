@@ -173,7 +173,8 @@ def _time_axis(trajectory: Trajectory, ax: Axes) -> None:
 
 
 def _name_plateau(plateau: Plateau, escape: float | None, ax: Axes) -> None:
-    """The level of a plateau above the curve: on the plateau if it is wide, else to its right."""
+    """The level of a plateau above the curve, or below it at the top of the panel: on the plateau
+    if it is wide, else to its right."""
     scale = np.log10 if ax.get_xscale() == "log" else np.asarray
     first = ax.get_xlim()[0]
     right = max(plateau.end, escape or 0.0)
@@ -181,11 +182,14 @@ def _name_plateau(plateau: Plateau, escape: float | None, ax: Axes) -> None:
     left, last = (float(x) for x in scale(ax.get_xlim()))
     start, end, after = ((scale(ends) - left) / (last - left)).tolist()
     wide = end - start > 0.2
+    height = ax.transAxes.inverted().transform(ax.transData.transform((first, plateau.error)))[1]
+    below = height > 0.88
     ax.annotate(
         r"$\varepsilon = $" + style.number(plateau.error, 4),
-        (0.5 * (start + end) if wide else after, plateau.error), (0 if wide else 5, 6),
+        (0.5 * (start + end) if wide else after, plateau.error),
+        (0 if wide else 5, -6 if below else 6),
         xycoords=("axes fraction", "data"), textcoords="offset points",
-        ha="center" if wide else "left", va="bottom", fontsize=10,
+        ha="center" if wide else "left", va="top" if below else "bottom", fontsize=10,
     )  # fmt: skip
 
 

@@ -68,6 +68,7 @@ CASES = {
     "table that is a list": ({"tasks": [1.0]}, "tasks must be a table"),
     "title that is a number": ({"title": 3}, "title must be text"),
     "unknown rule": ({"rule.name": "anill"}, "did you mean anil?"),
+    "rule in capitals": ({"rule.name": "ANIL"}, "did you mean anil?"),
     "rule name that is a list": ({"rule.name": ["anil"]}, "rule.name"),
     "unknown activation": ({"model.activation": "erff"}, "did you mean 'erf'?"),
     "activation that is a number": ({"model.activation": 3}, "model.activation"),
@@ -273,6 +274,7 @@ def test_an_unreadable_file(capsys, monkeypatch):
 
 OVERRIDES = {
     "rule.inner_rat=1": "did you mean rule.inner_rate?",
+    "inner_rate=1": "did you mean rule.inner_rate?",
     "rule.inner_rate": "key=value",
     "=1": "key=value",
     "rule.inner_rate=": "key=value",

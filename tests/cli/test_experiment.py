@@ -121,7 +121,7 @@ def test_rules_of_ones_own_enter_as_objects():
     tables = {key: TABLES[key] for key in ("model", "tasks", "initial", "integrate")}
     e = Experiment(rule=Own(pull=1.0, outer_rate=0.5), **tables)
     assert e.replace(**{"rule.pull": 2.0}).rule == Own(pull=2.0, outer_rate=0.5)
-    assert e.parameters["pull"] == 1.0
+    assert e.parameters["rate_pull"] == 1.0
     assert pickle.loads(pickle.dumps(e)) == e
     with pytest.raises(ExperimentError, match=r"rule\.pull must be at least 0\.5"):
         e.replace(**{"rule.pull": 0.25})

@@ -1,7 +1,7 @@
 """The pictures of runs: what they hold, that they repeat, and that they leave nothing behind."""
 
 import sys
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import matplotlib
 import numpy as np
@@ -12,6 +12,8 @@ from solvers.cli.common import save_figure
 from solvers.plotting import style
 from solvers.plotting.trajectory import ensemble_figure, error_panel, trajectory_figure
 from solvers.simulation.ensemble import Ensemble
+from theory.rules import Sgd
+from theory.rules.base import rate
 
 
 @pytest.fixture(scope="module")
@@ -114,3 +116,14 @@ def test_nothing_global_changes(trajectory):
 )
 def test_numbers(value, text):
     assert style.number(value) == text
+
+
+def test_axes_are_named_as_rules_name_their_rates():
+    @dataclass(frozen=True, kw_only=True)
+    class Own(Sgd):
+        cooling: float = rate("β, rate of cooling (a number)", default=0.0)
+
+    assert style.name_of("rule.cooling") == r"rate of cooling $\beta$"
+    assert style.name_of("rule.penalty") == r"penalty of a task's deviation $\lambda$"
+    assert style.name_of("rule.outer_rate") == r"outer rate $\eta_J$"
+    assert style.name_of("integrate.time") == "integrate.time"
