@@ -55,9 +55,10 @@ def estimate(experiment: Experiment, y: Array) -> float:
 
 
 def _change(experiment: Experiment, finer: dict[str, Any], state: Array) -> float:
-    fine = experiment.compiled.rhs(state, finer)
-    scale = float(np.abs(fine).max())
-    change = float(np.abs(experiment.compiled.rhs(state, experiment.parameters) - fine).max())
+    with np.errstate(all="ignore"):  # a flow that has diverged may have no rates
+        fine = experiment.compiled.rhs(state, finer)
+        scale = float(np.abs(fine).max())
+        change = float(np.abs(experiment.compiled.rhs(state, experiment.parameters) - fine).max())
     return change / scale if scale > 0 else 0.0
 
 

@@ -7,13 +7,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from numpy.testing import assert_allclose
+from numpy.testing import assert_allclose, assert_array_equal
 from scipy.special import erf as error_function
 
+from solvers.trajectories.steps import follow
 from theory.activations import erf, polynomial
 from theory.codegen import CompiledFlow, compile_flow
 from theory.finite.block_sums import BLOCK, dots, products
 from theory.finite.lattice_loop import eigen
+from theory.generation.machine import module_of
 from theory.generation.native import UnsupportedError
 from theory.generation.special import erf_given, exp
 from theory.overlaps import Layout
@@ -59,6 +61,21 @@ def test_blocks_of_inputs_agree() -> None:
     loops, arrays, p, y = study(2, 1, "exact", blocks=2)
     expected = arrays.rhs(y, p)
     assert_allclose(loops.rhs(y, p), expected, rtol=0, atol=1e-13 * np.abs(expected).max())
+
+
+def test_the_flow_is_the_same_within_the_step_loop() -> None:
+    loops, _, p, y = study(2, 3, "first", size=3.0)
+    steps = follow(loops, p, y, 0.1, rtol=1e-6, atol=1e-9, bound=1e6, bounded=3, most=1000)
+    rate = loops.bound("flow", p)
+    assert_array_equal(steps.rate, [rate(state) for state in steps.y])
+
+
+def test_sizes_known_beforehand_are_no_other_numbers() -> None:
+    fill = "def fill(K: int, a: Array) -> None:\n    a[0] = K\n\n\n"
+    flow = "SHAPES = {}\n\n\ndef flow(state, out):\n    fill(3, out)\n"
+    with pytest.raises(ValueError, match="fill: K is a size"):
+        module_of(fill + flow, {"K": 2, "Y": 1})
+    assert "i64 3" in module_of(fill.replace("K", "k") + flow, {"K": 2, "Y": 1})[0]
 
 
 def test_fields_that_coincide_agree_and_what_is_no_covariance_has_no_noise() -> None:

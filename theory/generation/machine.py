@@ -127,11 +127,12 @@ def _function(name: str, sizes: tuple[tuple[str, int], ...]) -> tuple[str, froze
 
 
 def _called(function: ast.FunctionDef, sizes: Mapping[str, int], **known: Any) -> Emitter:
-    """Writes a function that others call."""
+    """Writes a function that others call. Those that return a number know of no sizes."""
+    if not is_routine(function):
+        return Emitter(function, kinds_of(function), {}, {}, FLOAT, **known)
     arguments = zip(kinds_of(function), function.args.args, strict=True)
     kinds = [kind for kind, argument in arguments if argument.arg not in sizes]
-    result = "void" if is_routine(function) else FLOAT
-    return Emitter(function, kinds, sizes, {}, result, **known)
+    return Emitter(function, kinds, sizes, {}, **known)
 
 
 def _functions(names: Iterable[str], sizes: Mapping[str, int]) -> list[str]:

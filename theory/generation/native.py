@@ -341,7 +341,10 @@ class Emitter:
         """Code of a call that fills arrays; sizes are known where it is compiled."""
         kinds, given = kinds_of(function), []
         for argument, kind, value in zip(function.args.args, kinds, arguments, strict=True):
-            if argument.arg not in self.sizes:
+            if argument.arg in self.sizes:
+                if ast.unparse(value) != argument.arg:
+                    raise ValueError(f"{function.name}: {argument.arg} is a size known beforehand")
+            else:
                 code = self.float(value) if kind == FLOAT else self.value(value)[0]
                 given.append(f"{kind} {code}")
         self.called |= {function.name} & HOMES.keys()
