@@ -30,8 +30,9 @@ MOST_ENTRIES = 2**19
 """numpy fills arrays of at most so many numbers (pairs of units × fields²) at a time."""
 MOST_UNITS = 6
 """Loops for the noise at a finite support keep tables of about K^6 numbers: for so many units."""
-LONGEST = 100
-"""Flows of more tensors take longer to compile than most runs gain: "auto" leaves them to numpy."""
+MOST_LINES, LONGEST = 400, 100
+"""Flows of more lines of numpy, which are known first, or of more tensors in loops take longer to
+compile than most runs gain: "auto" leaves them to numpy."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,8 @@ class CompiledFlow:
 
         Raises UnsupportedError, a sentence, where "numba" was asked for and cannot be had.
         """
-        if self.backend == "numpy":
+        lines = self.source_of("flow").count("\n") if self.backend == "auto" else 0
+        if self.backend == "numpy" or lines > MOST_LINES:
             return "numpy"
         if not machine.available():
             if self.backend == "numba":
