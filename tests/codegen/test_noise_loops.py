@@ -86,6 +86,8 @@ def test_fields_that_coincide_agree_and_what_is_no_covariance_has_no_noise() -> 
     assert_allclose(loops.rhs(perfect, p), arrays.rhs(perfect, p), rtol=0, atol=1e-14)
     beyond = layout.pack(np.eye(2), 1.1 * np.eye(2), np.ones(2))
     assert np.isnan(loops.rhs(beyond, p)).any()
+    assert np.isnan(loops.rhs(np.full_like(perfect, np.inf), p)).any()
+    assert np.isnan(loops.rhs(np.full_like(perfect, 1e200), p)).any()
 
 
 def test_what_has_no_loops_is_left_to_numpy() -> None:

@@ -27,6 +27,8 @@ BUDGET = 30_000
 """Nodes at most, by default; where they do not suffice, the error estimate tells."""
 SHARE = 0.3
 """The share that a smaller radius has in keeping to the budget; wider steps have the rest."""
+LARGEST = 1e4
+"""Steps become no narrower beyond eigenvalues of this size, so that the budget holds."""
 BALLS = tuple(pi ** (n / 2) / gamma(n / 2 + 1) for n in range(65))
 """Volumes of the unit balls."""
 
@@ -94,9 +96,10 @@ def lattice(C: ArrayLike, *, even: bool, check: bool = False, budget: int = BUDG
     if check:
         radius, step, budget = WIDER * RADIUS, CLOSER * STEP, 2 * budget
     ball = BALLS[n] * (radius / step) ** n
-    excess = excess_of(ball, n, 1 - even, np.sqrt(np.prod(1.0 + values)), budget)
+    resolved = 1.0 + values / (1.0 + values / LARGEST)
+    excess = excess_of(ball, n, 1 - even, np.sqrt(np.prod(resolved)), budget)
     radius, h = radius / excess**SHARE, step * excess ** (1 - SHARE) / 2**0.5
-    metric = (vectors / (1.0 + values)) @ vectors.T
+    metric = (vectors / resolved) @ vectors.T
     parity = np.zeros(n)
     if check:
         parity[: (n + 1) // 2] = 1.0
@@ -106,7 +109,7 @@ def lattice(C: ArrayLike, *, even: bool, check: bool = False, budget: int = BUDG
     weight = weight_of(square, radius)
     if even:
         weight[~k.any(axis=0)] *= 0.5
-    root = (vectors * np.sqrt(values / (1.0 + values))) @ vectors.T
+    root = (vectors * np.sqrt(values / resolved)) @ vectors.T
     return Nodes(h * (root @ k), weight / weight.sum())
 
 

@@ -7,7 +7,17 @@ from typing import Any
 
 from theory.finite.block_sums import BLOCK, add_block
 from theory.finite.head_noise import empty
-from theory.finite.lattice import BALLS, BUDGET, CLOSER, RADIUS, SHARE, STEP, WIDER, excess_of
+from theory.finite.lattice import (
+    BALLS,
+    BUDGET,
+    CLOSER,
+    LARGEST,
+    RADIUS,
+    SHARE,
+    STEP,
+    WIDER,
+    excess_of,
+)
 
 Numbers = Any
 
@@ -67,10 +77,11 @@ def lattice_sums(
 ) -> None:  # fmt: skip
     """Adds what theory.finite.block_sums sums up, over the lattice of the covariance C (N, N).
 
-    Odd g: one of x and −x is kept. ``check`` is 1 for the independent rule, else 0. NaN where an
-    eigenvalue of C lies below −1e-8 Tr C.
+    Odd g: one of x and −x is kept. ``check`` is 1 for the independent rule, else 0. Sums
+    are NaN where an eigenvalue of C lies below −1e-8 Tr C, or C is not finite.
     """
     values = empty(N)
+    resolved = empty(N)
     vectors = empty(N * N)
     spent = empty(N * N)
     root = empty(N * N)
@@ -85,9 +96,10 @@ def lattice_sums(
         trace = trace + values[i]
         least = min(least, values[i])
         values[i] = max(values[i], 0.0)
-        volume = volume * (1.0 + values[i])
-    if least < -1e-8 * trace:
-        sums[0] = (least - least) / 0.0
+        resolved[i] = 1.0 + values[i] / (1.0 + values[i] / LARGEST)
+        volume = volume * resolved[i]
+    none = 0.0 if least >= -1e-8 * trace and trace < 1e150 else 1.0
+    sums[0] = 0.0 / (1.0 - none)
     radius = RADIUS * (1.0 + check * (WIDER - 1.0))
     step = STEP * (1.0 + check * (CLOSER - 1.0))
     ball = BALLS[N] * (radius / step) ** N
@@ -99,9 +111,9 @@ def lattice_sums(
             at_root = 0.0
             at_metric = 0.0
             for p in range(N):
-                product = vectors[i * N + p] * vectors[j * N + p] / (1.0 + values[p])
+                product = vectors[i * N + p] * vectors[j * N + p] / resolved[p]
                 at_metric = at_metric + product
-                at_root = at_root + product * sqrt(values[p] * (1.0 + values[p]))
+                at_root = at_root + product * sqrt(values[p] * resolved[p])
             root[i * N + j] = h * at_root
             U[i * N + j] = at_metric
     # the metric U becomes its triangular factor: metric = UᵀU
@@ -111,7 +123,7 @@ def lattice_sums(
             for p in range(i):
                 total = total - U[p * N + i] * U[p * N + j]
             U[i * N + j] = sqrt(total) if i == j else total / U[i * N + i]
-    for odd in range(2):
+    for odd in range(2 - 2 * int(none)):
         walk(K, M, N, drawn, odd, check, h, radius, U, root, w, heads, sigma, exact, sums)
 
 

@@ -80,8 +80,7 @@ def _sizes(program: Program, used: set[str]) -> list[Line]:
     return [line for line in lines if line.name in used]
 
 
-FUNCTIONS = {"flow": RATES, "error": ("error",), "jacobian": RATES, "error_gradient": ("error",),
-             "noise": ("dQ",)}  # fmt: skip
+FUNCTIONS = {"flow": RATES, "error": ("error",), "jacobian": RATES, "error_gradient": ("error",)}
 """The generated functions, and the outputs or the tangents of outputs that they return."""
 TANGENTS = ("jacobian", "error_gradient")
 
@@ -93,7 +92,7 @@ def generate(flow: Flow, activation: Activation, name: str, backend: str = "nump
     K and M: parameters and sizes are arguments. Where the compiled backend "numba" lacks a routine
     that the flow needs, the source says so.
     """
-    outputs = FUNCTIONS[name]
+    outputs = FUNCTIONS.get(name, RATES)
     program = close(flow.program.needed(outputs), activation)
     if backend == "numba" and (reason := _without_loops(flow, activation, name, program)):
         return f"{_title(flow, activation)}\n\nUNSUPPORTED = {reason!r}\n"
