@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from theory.codegen import compile_flow as compile_flow
     from theory.errors import DomainError as DomainError
     from theory.errors import NoClosedFormError as NoClosedFormError
+    from theory.errors import NoTheoryError as NoTheoryError
     from theory.flow import derive as derive
     from theory.plateaus import symmetric_plateau as symmetric_plateau
     from theory.quadrature import gauss_hermite_average as gauss_hermite_average
@@ -31,6 +32,7 @@ _HOMES = {
     "Activation": "activations",
     "DomainError": "errors",
     "NoClosedFormError": "errors",
+    "NoTheoryError": "errors",
     "compile_flow": "codegen",
     "compile_reduction": "reduced",
     "derive": "flow",

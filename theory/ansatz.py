@@ -115,12 +115,19 @@ class Reduction:
         return sympy.Matrix([[sympy.diff(r, s) for s in names] for r in self.rates.values()])
 
 
-def reduce(flow: Flow, ansatz: Ansatz, activation: Activation) -> Reduction:
-    """The flow on the states of an ansatz.
+def reduce(flow: Flow, ansatz: Ansatz | str, activation: Activation) -> Reduction:
+    """The flow on the states of an ansatz: "site-symmetric", "specialised", "symmetric", or one's
+    own; its ``rates`` are explicit expressions in the reduced state, for any numbers of units.
 
     Raises NoClosedFormError for flows that are kept per task or per block: a finite set of heads
-    or a cubature over tasks need not share the symmetry.
+    or a cubature over tasks need not share the symmetry; KeyError for another name.
+
+    >>> from theory import derive, erf
+    >>> from theory.rules import Sgd
+    >>> reduce(derive(Sgd(outer_rate=1.0, regime="gradient-flow")), "site-symmetric", erf)
+    <flow of sgd, gradient-flow, site-symmetric: Q, C, R, S, w>
     """
+    ansatz = ANSAETZE[ansatz] if isinstance(ansatz, str) else ansatz
     broken = {"tasks", "L"} & {r for d in flow.definitions for r in d.ranges}
     if broken or "S_finite" in flow.program.inputs:
         raise NoClosedFormError(

@@ -89,9 +89,18 @@ def _check(rule: Rule) -> None:
 
 
 def derive(rule: Rule, structure: Structure = PLAIN) -> Flow:
-    """Derive the flow of a rule.
+    """The closed equations of (Q, R, w) and ε, from a rule's statement run on symbols.
+
+    Times are α = updates/N, or steps in the population regime; rates stay symbols, K and M are
+    ranges of indices. ``structure``: input blocks, a finite set of task heads, linear units.
+    ``theory.printing.PrintedFlow.of(flow, activation)`` prints it, as ``Experiment.flow`` does.
 
     Raises NoTheoryError, with the reason, where the combination has no closed theory yet.
+    Source: derived from the statement, as the head of this module says.
+
+    >>> from theory.rules import Sgd
+    >>> derive(Sgd(outer_rate=1.0)).scalars
+    ('head_rate', 'label_noise', 'outer_rate', 'query', 'tasks_per_step', 'weight_decay')
     """
     _check(rule)
     derivation = Derivation(symbolic(rule), rule, structure.blocks, structure.linear)

@@ -68,6 +68,9 @@ def continue_all(
     Fixed points are sought (unless given as ``points``) at both ends of the range and at the
     experiment's own value; each starts a branch unless it lies on one already. At branch points the
     other branches are followed too, over ``generations`` of branching.
+
+    Raises:
+        ExperimentError: the parameter is no number of the experiment, or the range is wrong.
     """
     steady = Steady(experiment, parameter)
     window = _window(steady, low, high, steps)
