@@ -31,6 +31,9 @@ from theory.generation.rewriting import (
 from theory.generation.storage import SIZE_NAMES, STATE, Storage
 from theory.generation.supports import noise_lines
 
+ROWS = {"dQ", "dR", "dw"}
+"""The rates whose derivatives are the rows of a Jacobian."""
+
 
 class LoopWriter(Storage):
     """Writes the body of a function that evaluates a program by loops."""
@@ -40,6 +43,7 @@ class LoopWriter(Storage):
         self.lines: list[str] = []
         self.printer = LoopPrinter()
         self.fresh = 0
+        self.cleared: set[str] = set()
         self.symmetric = symmetric_tensors(self.program)
 
     def write(self) -> list[str]:
@@ -63,8 +67,33 @@ class LoopWriter(Storage):
             raise UnsupportedError(f"{definition.name} is evaluated by {definition.external}")
         self._allocate(definition)
         self._zero(definition, "")
+        if rank := self._first_of_row(definition):
+            at = definition.pieces[0].at[:rank]
+            self._clear(definition, self._open(at, ""))
         for statement in self._statements(definition, ()):
             self._loops(statement, "")
+
+    def _first_of_row(self, definition: Definition) -> int:
+        """How many indices tell the row of the Jacobian that a definition is the first to fill."""
+        rate, _, by = definition.name.partition("_by_")
+        if (
+            not by
+            or rate not in ROWS
+            or rate in self.cleared
+            or definition.name not in self.outputs
+        ):
+            return 0
+        self.cleared.add(rate)
+        return len(self.program.inputs[rate.removeprefix("d")])
+
+    def _clear(self, definition: Definition, indent: str) -> None:
+        """Zeros for a row of the Jacobian, which stays in fast memory while it is filled."""
+        rate = definition.name.partition("_by_")[0]
+        name = rate.removeprefix("d")
+        row = self._position(name, definition.pieces[0].at[: len(self.program.inputs[name])])
+        begin = "pairs" if f"{rate}_by_Q" in self.blocks else "0"
+        self.lines.append(f"{indent}for i in range({begin}, Y):")
+        self.lines.append(f"{indent}    out[({row})*Y + i] = 0.0")
 
     def _zero(self, definition: Definition, indent: str) -> None:
         if self._filled(definition) or definition.name in self.outputs:
@@ -96,6 +125,9 @@ class LoopWriter(Storage):
             ]
             indent += "        "
         self._begin_blocks(group, indent)
+        for definition in group:
+            if self._first_of_row(definition):
+                self._clear(definition, indent)
         statements = []
         for definition in group:
             if definition.name in self.scratch:
@@ -282,7 +314,8 @@ def loop_source(
     the noise at a finite support depends on.
     """
     needed = program.needed(outputs)
-    body = LoopWriter(needed, outputs).write()
+    writer = LoopWriter(needed, outputs)
+    body = writer.write()
     noise, of_noise = [], {}
     if "S_finite" in needed.inputs:
         noise, of_noise = noise_lines(needed, exact)
@@ -292,7 +325,7 @@ def loop_source(
     shapes |= {n: () for n in scalars if n in used} | of_noise
     shapes.pop("S_finite", None)
     size = {"flow": "Y", "error": "1", "jacobian": "Y*Y", "error_gradient": "Y"}[name]
-    clear = [f"for i in range({size}):", "    out[i] = 0.0"]
+    clear = [f"for i in range({size}):", "    out[i] = 0.0"] if writer.cleared != ROWS else []
     listed = textwrap.fill(f"SHAPES = {shapes!r}", 96, subsequent_indent="          ")
     signature = textwrap.fill(
         f"def {name}({', '.join(('state', *shapes, 'out'))}):", 96, subsequent_indent="        "

@@ -49,10 +49,12 @@ define internal double @two_to(double %n) #1 {
   %power = bitcast i64 %exponent to double
   ret double %power
 }
-!0 = distinct !{!0, !1, !2}
-!1 = !{!"llvm.loop.unroll.disable"}
+!0 = distinct !{!0, !2}
+!1 = distinct !{!1, !2, !3}
 !2 = !{!"llvm.loop.vectorize.width", i32 1}
+!3 = !{!"llvm.loop.unroll.disable"}
 """
+"""Loops around others are not vectorised in their place, and those around such are kept."""
 
 RECIPROCAL_ROOT = """
 declare double @llvm.fmuladd.f64(double, double, double)

@@ -67,6 +67,11 @@ def whole(node: ast.expr, sizes: Mapping[str, int]) -> int:
     return left + right if isinstance(node.op, ast.Add) else left // right
 
 
+def depth(body: Sequence[ast.stmt]) -> int:
+    """How many loops stand within each other."""
+    return max((1 + depth(part.body) for part in body if isinstance(part, ast.For)), default=0)
+
+
 class Emitter:
     """Writes one function. Every variable has a place on the stack, which LLVM then removes."""
 
@@ -194,8 +199,7 @@ class Emitter:
             self.statement(statement)
         now, _ = self.value(ast.Name(name))
         self._store(name, self.new(f"add nuw nsw i64 {now}, 1", INT))
-        nested = any(isinstance(n, ast.For) for statement in body for n in ast.walk(statement))
-        kept = ", !llvm.loop !0" if nested else ""
+        kept = ("", ", !llvm.loop !0", ", !llvm.loop !1")[min(depth(body), 2)]
         self.line(f"br label %{head}{kept}\n{after}:")
 
     def _while(self, test: ast.expr, body: list[ast.stmt]) -> None:
