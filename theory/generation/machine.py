@@ -49,10 +49,14 @@ define internal double @two_to(double %n) #1 {
   %power = bitcast i64 %exponent to double
   ret double %power
 }
-!0 = distinct !{!0, !2}
-!1 = distinct !{!1, !2, !3}
-!2 = !{!"llvm.loop.vectorize.width", i32 1}
-!3 = !{!"llvm.loop.unroll.disable"}
+!0 = distinct !{!0, !4}
+!1 = distinct !{!1, !4, !5}
+!2 = distinct !{!2, !6}
+!3 = distinct !{!3, !7}
+!4 = !{!"llvm.loop.vectorize.width", i32 1}
+!5 = !{!"llvm.loop.unroll.disable"}
+!6 = !{!"llvm.loop.interleave.count", i32 2}
+!7 = !{!"llvm.loop.interleave.count", i32 4}
 """
 """Loops around others are not vectorised in their place, and those around such are kept."""
 

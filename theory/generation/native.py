@@ -18,6 +18,9 @@ from theory.generation.homes import ARRAY, BOOL, FLOAT, HOMES, INT, is_routine, 
 
 STACK = 16384
 """Arrays that have at most this many entries in all lie on the stack, others in the work space."""
+LENGTHS = {"16": ", !llvm.loop !2", "32": ", !llvm.loop !3"}
+"""Innermost loops of two or four of the widest vectors run these side by side: a processor does not
+look far enough ahead to overlap long chains of operations by itself."""
 FAST = "nsz arcp contract reassoc"
 """Sums may be taken in another order and divisions by reciprocals; no step loses accuracy else."""
 ARITHMETIC = {ast.Add: "add", ast.Sub: "sub", ast.Mult: "mul"}
@@ -199,7 +202,7 @@ class Emitter:
             self.statement(statement)
         now, _ = self.value(ast.Name(name))
         self._store(name, self.new(f"add nuw nsw i64 {now}, 1", INT))
-        kept = ("", ", !llvm.loop !0", ", !llvm.loop !1")[min(depth(body), 2)]
+        kept = (LENGTHS.get(last, ""), ", !llvm.loop !0", ", !llvm.loop !1")[min(depth(body), 2)]
         self.line(f"br label %{head}{kept}\n{after}:")
 
     def _while(self, test: ast.expr, body: list[ast.stmt]) -> None:
