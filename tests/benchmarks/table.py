@@ -45,6 +45,10 @@ def anil(K: int) -> float:
     return baselines.kernel_seconds(K, "flow", ANIL)
 
 
+def jacobian_of_anil(K: int) -> float:
+    return baselines.kernel_seconds(K, "jacobian", ANIL)
+
+
 def finite(K: int) -> float:
     """ANIL on five support examples, without the noise of the outer loop."""
     return baselines.kernel_seconds(K, "flow", FINITE)
@@ -195,6 +199,7 @@ def rows() -> list[tuple[str, dict[int, Any]]]:
         ("ANIL over the plain committee", {K: anil(K) / here[K] for K in WIDTHS}),
         ("… at five support examples, without noise", {K: finite(K) / here[K] for K in (2, 4)}),
         ("… with noise by cubature", {K: f"{noisy(K) / here[K]:.0f}" for K in (2, 4)}),
+        ("compiled Jacobian of ANIL over its right-hand side", ratios(jacobian_of_anil, anil)),
         ("site-symmetric reduction at K = 1000 over a call at", {2: reduction(1000) / bound(2)}),
         ("numpy right-hand side, µs", {K: f"{1e6 * arrays(K):.3g}" for K in WIDTHS}),
         ("… over plain numpy closed forms", ratios(arrays, plain)),

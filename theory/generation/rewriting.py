@@ -98,33 +98,41 @@ def _canonical(program: Program, product: Expr, at: Sequence[Symbol]) -> dict[Sy
 
 
 def turned(program: Program) -> Program:
-    """The program with sums that read, where they can, along the last index of what they make:
-    symmetric tensors the other way round, of others a copy."""
+    """The program with sums, and matrices made for many rows, reading along the last index of what
+    they make where that can be: symmetric tensors the other way round, of others a copy."""
     made, symmetric = program.rewritten(), symmetric_tensors(program)
     for definition in program.definitions:
         row, pieces = row_of(definition), []
         for piece in definition.pieces:
-            along, names = piece.at[-1] if piece.at else None, {}
-            if along not in row and piece.at.count(along) == 1:
-                terms = [term for term in piece.terms() if piece.summed(term)]
-                for entry in sorted(set().union(*map(entries_in, terms)), key=str):
-                    if along in entry.indices[:-1] and entry.indices[-1] != along:
-                        names[entry] = _turned(made, entry, along, symmetric)
+            names: dict[Expr, Expr] = {}
+            free = len({*piece.at} - {*row})
+            for term in piece.terms() if free else ():
+                if piece.summed(term) or (row and free > 1):
+                    names |= _turned(made, term, piece.at[-1], symmetric)
             pieces.append(Piece(piece.at, piece.expression.xreplace(names)))
         made.definitions.append(replace(definition, pieces=tuple(pieces)))
     return made
 
 
-def _turned(program: Program, entry: Indexed, along: Symbol, symmetric: Set[str]) -> Expr:
-    """An entry read along its last index, if that can be."""
-    name, (*lead, a, c) = str(entry.base.label), entry.indices
-    if a == along and name in symmetric:
-        return entry.base[(*lead, c, a)]
-    known = name in program.inputs or not row_of(program[name])
-    if lead or not known:
-        return entry
-    first, second = (index(f"{LETTERS[over]}{n}") for n, over in enumerate(program.ranges(name), 2))
-    return program.define(f"{name}_turned", ((second, first), entry.base[first, second]))[c, a]
+def _turned(program: Program, term: Expr, along: Symbol, symmetric: Set[str]) -> dict[Expr, Expr]:
+    """The entries of a term as they are read along their last index, if all of them can be."""
+    found = {}
+    for entry in sorted(entries_in(term), key=str):
+        name, at = str(entry.base.label), entry.indices
+        if along not in at[:-1] or at[-1] == along:
+            continue
+        *lead, a, c = at
+        known = name in program.inputs or not row_of(program[name])
+        if a == along and name in symmetric:
+            found[entry] = entry.base[(*lead, c, a)]
+        elif not lead and known:
+            ranges = enumerate(program.ranges(name), 2)
+            first, second = (index(f"{LETTERS[over]}{n}") for n, over in ranges)
+            copy = program.define(f"{name}_turned", ((second, first), entry.base[first, second]))
+            found[entry] = copy[c, a]
+        else:
+            return {}
+    return found
 
 
 def hoisted(program: Program) -> Program:
