@@ -118,7 +118,7 @@ class Definition:
 
     @property
     def name(self) -> str:
-        return str(self.base.label)
+        return self.base.name
 
     def reads(self) -> set[str]:
         """Names of the tensors that the definition uses."""

@@ -17,13 +17,15 @@ from theory.derivation.indexed import (
     free_indices,
     index,
     names_in,
+    range_of,
 )
 from theory.generation.rewriting import LETTERS, apart, hoisted
 
 
 def for_arrays(program: Program) -> Program:
     """The program in the form in which numpy evaluates it soonest."""
-    return _weights_last(_coefficients_first(_shifted(hoisted(_diagonals(_with_floats(program))))))
+    whole = _joined(_with_floats(program))
+    return _weights_last(_coefficients_first(_shifted(hoisted(_diagonals(whole)))))
 
 
 def _with_floats(program: Program) -> Program:
@@ -54,6 +56,47 @@ def _shifted(program: Program) -> Program:
             pieces.append(Piece(piece.at, piece.expression.xreplace(names)))
         made.definitions.append(replace(definition, pieces=tuple(pieces)))
     return made
+
+
+def _joined(program: Program) -> Program:
+    """The program with X[…, k] = Σ_l D[…, l] P[l, k] + Σ_m D[…, m] R[m, k], and the like for
+    X[…, n], as one product of D with a matrix of blocks."""
+    made = program.rewritten()
+    a, c = index("a90"), index("c91")
+    for definition in program.definitions:
+        split = definition.ranges[-1:] == ("N",) and len(definition.pieces) == 2
+        parts = [_halves(piece) for piece in definition.pieces] if split else []
+        rows = {piece.at[:-1] for piece in definition.pieces}
+        kinds = {range_of(piece.at[-1]) for piece in definition.pieces if split}
+        factors = {first.base for part in parts for first, _, _ in part}
+        alone = len(rows) == len(factors) == 1
+        if kinds != {"K", "M"} or not all(parts) or not alone:
+            made.definitions.append(definition)
+            continue
+        (row,), (factor,), (_, entry, _) = rows, factors, parts[0][0]
+        lead = tuple(i for i in row if i in entry.indices)
+        blocks = [((*lead, i, piece.at[-1]), second)
+                  for piece, part in zip(definition.pieces, parts, strict=True)
+                  for _, second, i in part]  # fmt: skip
+        ranges = (*(range_of(i) for i in lead), "N", "N")
+        whole = made.define(f"{definition.name}_blocks", *blocks, ranges=ranges)
+        value = factor[(*row, a)] * whole[(*lead, a, c)]
+        made.definitions.append(replace(definition, pieces=(Piece((*row, c), value),)))
+    return made
+
+
+def _halves(piece: Piece) -> list[tuple[Indexed, Indexed, Symbol]]:
+    """D[…, i], X and i of a piece Σ_k D[…, k] X + Σ_m D[…, m] Y, for both; empty if it is none."""
+    found = []
+    for term in piece.terms():
+        summed, factors = piece.summed(term), sympy.Mul.make_args(term)
+        if len(summed) != 1 or len(factors) != 2 or not all(f.is_Indexed for f in factors):
+            return []
+        for first, second in (factors, factors[::-1]):
+            if first.indices == (*piece.at[:-1], *summed) and piece.at[-1] in second.indices:
+                found.append((first, second, summed[0]))
+    kinds = sorted(range_of(i) for _, _, i in found)
+    return found if kinds == ["K", "M"] and len(piece.terms()) == 2 else []
 
 
 def _diagonals(program: Program) -> Program:
