@@ -18,7 +18,7 @@ OVER_C = {2: 0.9, 4: 0.75, 8: 0.6}
 OVER_ARCSINES = {2: 19.0, 4: 4.9, 8: 2.7}
 JACOBIAN = {2: 1.6, 4: 1.8, 8: 2.1}
 JACOBIAN_OF_ANIL = {2: 2.3, 4: 2.5, 8: 3.4}
-OVER_PLAIN = {2: 0.54, 4: 0.47, 8: 0.31}
+OVER_PLAIN = {2: 0.52, 4: 0.45, 8: 0.3}
 """What was measured; twice as much is a regression."""
 SIZES = (2, 4, 8)
 
