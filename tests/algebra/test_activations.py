@@ -11,6 +11,7 @@ from theory import activations
 from theory.activations import Activation, erf, linear, polynomial, relu
 from theory.averages import closed_form, numeric
 from theory.errors import DomainError, NoClosedFormError
+from theory.gaussian.kinks import average as average_of_kinks
 from theory.quadrature import average, gauss_hermite_average
 from theory.symbols import X, covariance_symbols, pairs
 
@@ -205,3 +206,16 @@ def test_a_formula_may_be_a_function_of_sympy_and_must_be_a_formula():
     assert Activation("cosine", sympy.cos).derivative() == -sympy.sin(X)
     with pytest.raises(ValueError, match="'cos' is no formula"):
         Activation("text", "cos")  # type: ignore[arg-type]
+
+
+def test_powers_of_relu():
+    """⟨g'gg⟩ of max(0, x)² against tensor nodes, which are good to 1e-4 where g'' jumps."""
+    square = Activation("relu²", lambda x: sympy.Max(x, 0) ** 2)
+    C = 0.7 * np.eye(3) + 0.3
+    found = average_of_kinks(((1,), (0,), (0,)), square, *entries(C))
+
+    def product(*x):
+        a, b, c = (np.maximum(v, 0) for v in x)
+        return 2 * a * b**2 * c**2
+
+    assert float(found) == pytest.approx(float(gauss_hermite_average(product, C, 80)), rel=1e-4)

@@ -110,25 +110,26 @@ def _merged(
 ) -> Expr:
     """Over one denominator where determinants may vanish (a = 0), so that equal factors cancel.
 
-    Known factors are divided out: ``sympy.factor`` draws random numbers, and may take minutes.
+    Denominators are products of known factors, which are divided out one by one:
+    ``sympy.factor`` draws random numbers, and like ``sympy.cancel`` may take minutes.
     """
     if not coefficient.is_Add or all(a != 0 for _, a in tilt + signs):
         return coefficient
-    below = {f.base for f in coefficient.atoms(sympy.Pow) if f.exp.is_Integer and f.exp < 0}
-    known = sorted(below | {determinant(n, tilt)}, key=sympy.default_sort_key)
-    above, under = sympy.fraction(sympy.cancel(coefficient))
-    return sympy.factor_terms(_divided(above, known)) / _divided(under, known)
-
-
-def _divided(polynomial: Expr, known: list[Expr]) -> Expr:
-    """A polynomial with those of the known factors taken out that divide it."""
+    below: dict[Expr, int] = {}
+    for term in coefficient.args:
+        for base, power in term.as_powers_dict().items():
+            if base.free_symbols and power.is_Integer and power < 0:
+                below[base] = max(below.get(base, 0), -int(power))
+    under = sympy.Mul(*(base**power for base, power in below.items()))
+    above = sympy.expand(sympy.Add(*(term * under for term in coefficient.args)))
+    known = sorted(below | {determinant(n, tilt): 0}, key=sympy.default_sort_key)
     found = sympy.Integer(1)
     for factor in (f for f in known if f.free_symbols):
-        quotient, rest = sympy.div(polynomial, factor)
+        quotient, rest = sympy.div(above, factor)
         while rest == 0 and quotient != 0:
-            found, polynomial = found * factor, quotient
-            quotient, rest = sympy.div(polynomial, factor)
-    return found * polynomial
+            found, above = found * factor, quotient
+            quotient, rest = sympy.div(above, factor)
+    return sympy.factor_terms(found * above) / under
 
 
 @cache
