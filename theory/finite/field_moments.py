@@ -248,10 +248,12 @@ def _sums(nodes: Nodes, activation: Nonlinearity, K: int, factors: Factors) -> S
         values = table.evaluate(activation.g(x), degrees)
         learner = {d: values[d][own[d]] for d in degrees}
         for name, factor in _weights(x, activation, K, factors).items():
-            weighted = (factor * weight)[..., None, :]
+            weighted, left = factor * weight, {}
             for d, c in factors[name].items():
-                left = (weighted * learner[c]).reshape(-1, x.shape[1])
-                product = (left @ values[d - c].T).reshape(*factor.shape[:-1], -1)
+                if c not in left:
+                    part = weighted[..., None, :] * learner[c] if c else weighted
+                    left[c] = part.reshape(-1, x.shape[1])
+                product = (left[c] @ values[d - c].T).reshape(*factor.shape[:-1], -1)
                 total[name, d] = total.get((name, d), 0.0) + product
     sums: Sums = {name: {} for name in factors}
     for (name, d), value in total.items():
