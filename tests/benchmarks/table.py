@@ -54,9 +54,9 @@ def finite(K: int) -> float:
     return baselines.kernel_seconds(K, "flow", FINITE)
 
 
-def noisy(K: int) -> float:
+def noisy(K: int, backend: str = "auto") -> float:
     """The same with that noise, by cubature."""
-    flow, given, y = baselines.problem(K, "auto", NOISY)
+    flow, given, y = baselines.problem(K, backend, NOISY)
     return baselines.seconds(lambda: flow.rhs(y, given), 1, 3)
 
 

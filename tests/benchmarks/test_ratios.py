@@ -19,6 +19,7 @@ OVER_ARCSINES = {2: 19.0, 4: 4.9, 8: 2.7}
 JACOBIAN = {2: 1.6, 4: 1.8, 8: 2.1}
 JACOBIAN_OF_ANIL = {2: 2.3, 4: 2.5, 8: 3.4}
 OVER_PLAIN = {2: 0.52, 4: 0.45, 8: 0.3}
+NOISE = 0.06
 """What was measured; twice as much is a regression."""
 SIZES = (2, 4, 8)
 
@@ -54,6 +55,10 @@ def test_arrays_stay_fast(K: int) -> None:
 @pytest.mark.parametrize("K", SIZES)
 def test_adaptation_costs_little(K: int) -> None:
     assert table.anil(K) / table.compiled(K) < 2
+
+
+def test_noise_at_a_finite_support_stays_fast() -> None:
+    assert table.noisy(2) / table.noisy(2, "numpy") < 2 * NOISE
 
 
 def test_a_thousand_alike_units_cost_no_more_than_two() -> None:
