@@ -188,6 +188,11 @@ class Decayed(MetaRule):
         return adapted.head_descent(task.query) - self.head_decay * network.head / self.slow_down
 
 
+def test_a_limit_that_no_rate_has_is_refused():
+    with pytest.raises(TypeError, match="no limit 'maximum'"):
+        rate("share", maximum=1.0)
+
+
 def test_its_page_writes_a_rate_as_the_rule_does():
     flow = study(Decayed(head_decay=0.1, slow_down=2.0, **RATES)).flow
     page, text = flow.latex(averages=False), flow.text(averages=False)

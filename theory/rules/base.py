@@ -7,6 +7,8 @@ from typing import Any, ClassVar, Protocol, Self
 
 REGIMES = ("streaming", "gradient-flow", "population")
 ORDERS = ("first", "exact")
+LIMITS = ("minimum", "above", "integer", "infinite")
+"""What may be demanded of the values of a rate."""
 
 
 class Network(Protocol):
@@ -54,8 +56,14 @@ class Task(Protocol):
 
 
 def rate(doc: str, **limits: Any) -> Any:
-    """A field of a rule that stays an argument of the generated code. Default: required."""
+    """A field of a rule that stays an argument of the generated code. Default: required.
+
+    ``limits``: default, minimum (0 unless given), above, integer, infinite (allowed). Raises
+    TypeError for others.
+    """
     default = limits.pop("default", None)
+    if unknown := set(limits) - set(LIMITS):
+        raise TypeError(f"a rate has no limit {min(unknown)!r}: there are {', '.join(LIMITS)}")
     metadata = {"doc": doc, "minimum": 0.0, **limits}
     return (
         field(metadata=metadata) if default is None else field(default=default, metadata=metadata)
