@@ -8,6 +8,7 @@ import pytest
 
 from solvers import Experiment, ExperimentError, compare, integrate, simulate
 from solvers.simulation.microscopic import microscopic_rates
+from theory.generation.sources import _statement
 from theory.rules.anil import Anil
 from theory.rules.base import MetaRule, rate
 
@@ -174,6 +175,27 @@ def test_its_rates_may_bear_names_that_the_equations_use(name, backend):
     y = one.initial_state()
     found, expected = (e.compiled.rhs(y, e.parameters) for e in (one, anil))
     np.testing.assert_allclose(found, expected, rtol=1e-13)
+
+
+SHARE = 0.5
+
+
+def shared(rate):
+    return SHARE * rate
+
+
+class Helped(Statement):
+    def adapt(self, network: Any, task: Any) -> Any:
+        return network.descend(task.support, head=shared(1.0))
+
+
+@pytest.mark.parametrize(("name", "other"), [("SHARE", 0.25), ("shared", lambda rate: rate)])
+def test_what_a_statement_reads_of_its_module_decides_its_equations(name, other, monkeypatch):
+    """Sources are kept by it: a helper that changes makes others."""
+    before = _statement(Helped)
+    assert _statement(Helped) == before
+    monkeypatch.setitem(Helped.adapt.__globals__, name, other)
+    assert _statement(Helped) != before
 
 
 @dataclass(frozen=True, kw_only=True)

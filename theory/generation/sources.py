@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
-from types import CodeType
+from types import CodeType, FunctionType
 from typing import Any
 
 import platformdirs
@@ -28,11 +28,34 @@ def cache_folder() -> Path:
 
 
 def _statement(rule: type[Rule]) -> str:
-    """The text of a rule and of the rules that it is made from, outside this package."""
+    """The text of a rule and of the rules that it is made from, outside this package, and what
+    their methods read of their modules."""
     classes = [
         c for c in rule.__mro__ if issubclass(c, Rule) and not c.__module__.startswith("theory")
     ]
-    return "\n".join(map(_text, classes)) or rule.name
+    read: dict[str, str] = {}
+    for method in (m for c in classes for m in vars(c).values() if inspect.isfunction(m)):
+        _reads(method, read)
+    return "\n".join((*map(_text, classes), repr(sorted(read.items())))) if classes else rule.name
+
+
+def _reads(function: FunctionType, found: dict[str, str]) -> None:
+    """Numbers, text and functions that a function reads of its module, and what these read."""
+    for name in _names(function.__code__):
+        value = function.__globals__.get(name)
+        key = f"{function.__module__}.{name}"
+        if key in found:
+            continue
+        if isinstance(value, int | float | str | tuple):
+            found[key] = repr(value)
+        elif inspect.isfunction(value) and not value.__module__.startswith("theory"):
+            found[key] = repr(_byte_code(value.__code__))
+            _reads(value, found)
+
+
+def _names(code: CodeType) -> set[str]:
+    inner = (_names(c) for c in code.co_consts if isinstance(c, CodeType))
+    return set(code.co_names).union(*inner)
 
 
 def _text(rule: type[Rule]) -> str:
@@ -96,10 +119,9 @@ def page_of(
 
 def _kept(path: Path, make: Callable[[], str]) -> str:
     """The text in a file, which is made where there is none."""
-    try:
+    with contextlib.suppress(OSError):
         return path.read_text(encoding="utf-8")
-    except OSError:
-        text = make()
+    text = make()
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(
