@@ -106,18 +106,14 @@ class CompiledFlow:
                 raise UnsupportedError("integrate.backend numba needs the extra: macrodyn[fast].")
             return "numpy"
         source = self.source_of("flow", "numba")
-        constants = {**literals(source)}
-        if self.layout.hidden > MOST_UNITS and "finite_noise(" in source:
-            constants["UNSUPPORTED"] = f"noise at a finite support, K > {MOST_UNITS}"
-        if self.backend == "auto" and source.count(" = empty(") > LONGEST:
-            return "numpy"
-        if "UNSUPPORTED" in constants:
-            if self.backend == "numba":
-                raise UnsupportedError(
-                    f"integrate.backend numba cannot run this rule: {constants['UNSUPPORTED']}."
-                )
-            return "numpy"
-        return "numba"
+        constants = literals(source)
+        reason = constants.get("UNSUPPORTED")
+        if self.layout.hidden > MOST_UNITS and "noise_heads" in constants.get("SHAPES", ()):
+            reason = f"noise at a finite support, K > {MOST_UNITS}"
+        if self.backend == "numba" and reason:
+            raise UnsupportedError(f"integrate.backend numba cannot run this rule: {reason}.")
+        long = self.backend == "auto" and source.count(" = empty(") > LONGEST
+        return "numpy" if reason or long else "numba"
 
     def _tier(self, name: str) -> str:
         """The backend of one function: derivatives of noise by cubature are left to numpy."""
@@ -139,8 +135,7 @@ class CompiledFlow:
 
     def _bind(self, name: str, parameters: Parameters) -> Bound:
         kernel, packed = self.kernel(name, parameters)
-        n = self.layout.size
-        K = self.layout.hidden
+        n, K = self.layout.size, self.layout.hidden
         shape = {"jacobian": (n, n), "error": (1,), "noise": (2, K, K)}.get(name, (n,))
         known = places(self._layout, self._loops(name)[1], parameters, self._given)
         return Bound(bind(kernel, packed, n, shape), packed, known, self._given)

@@ -14,6 +14,7 @@ from solvers.files import result_of
 if TYPE_CHECKING:
     from xarray import Dataset
 
+
 def plot(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="result file (.nc)")],
     out: common.Out = None,

@@ -19,6 +19,8 @@ NUMBERS = 26
 """Numbers that ``adams`` keeps beside the state and its differences."""
 COLUMNS = 16
 """The state and its differences, each of the state's size, come in front of these."""
+TIME, STEPS, REJECTED, EVALUATIONS, ROWS = 0, 5, 6, 7, 8
+"""Where some of these numbers stand."""
 
 
 def weigh(k: int, h: float, past: Array, g: Array, beta: Array) -> None:

@@ -9,8 +9,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from solvers.trajectories.adams import COLUMNS, NUMBERS, SETTINGS, adams, text
-from solvers.trajectories.steps import SHARPER, first_step
+from solvers.trajectories.adams import (
+    COLUMNS,
+    NUMBERS,
+    REJECTED,
+    SETTINGS,
+    STEPS,
+    TIME,
+    adams,
+    text,
+)
+from solvers.trajectories.steps import settings_of
 
 if TYPE_CHECKING:
     from theory.codegen import CompiledFlow
@@ -61,11 +70,10 @@ def ensemble(
         raise ValueError(f"{len(starts)} starts do not pair up with {len(given)} parameters")
     n, solve = compiled.layout.size, compiled.solver(adams.__name__, text(), SETTINGS)
     out = np.zeros((count, COLUMNS * n + NUMBERS))
-    rtol, atol = SHARPER * rtol, SHARPER * atol
     for i in range(count):
         y, p = starts[i % len(starts)], given[i % len(given)]
-        h = first_step(compiled.rhs(y, p), y, time, rtol, atol)
-        solve(y, (time, rtol, atol, h, most_steps, bound, n, 0), p, out[i])
+        limits = most_steps, bound, n, 0
+        solve(y, settings_of(compiled.rhs(y, p), y, time, rtol, atol, limits), p, out[i])
     numbers = out[:, COLUMNS * n :]
-    reached, (steps, rejected) = numbers[:, 0], numbers[:, 5:7].astype(int).T
-    return Bundle(out[:, :n], reached, steps, rejected)
+    steps, rejected = numbers[:, [STEPS, REJECTED]].astype(int).T
+    return Bundle(out[:, :n], numbers[:, TIME], steps, rejected)

@@ -11,7 +11,17 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from solvers.results import Status
-from solvers.trajectories.adams import COLUMNS, NUMBERS, SETTINGS, adams, text
+from solvers.trajectories.adams import (
+    COLUMNS,
+    EVALUATIONS,
+    NUMBERS,
+    ROWS,
+    SETTINGS,
+    STEPS,
+    TIME,
+    adams,
+    text,
+)
 
 if TYPE_CHECKING:
     from theory.codegen import CompiledFlow
@@ -86,36 +96,42 @@ def follow(
     header, rows = out[:head], out[head:].reshape(room, 2 * n + 1)
     header[:], numbers = 0.0, header[COLUMNS * n :]
     slope = compiled.bound("flow", parameters)(start)
-    rtol, atol = SHARPER * rtol, SHARPER * atol
-    h = first_step(slope, start, time, rtol, atol)
-    settings = time, rtol, atol, h, most, bound, bounded, room
+    settings = settings_of(slope, start, time, rtol, atol, (most, bound, bounded, room))
     parts = [np.concatenate([[0.0], start, slope])[None]]
     status = None
 
     def record() -> None:
-        taken, numbers[8] = rows[: int(numbers[8])].copy(), 0
+        taken, numbers[ROWS] = rows[: int(numbers[ROWS])].copy(), 0
         parts.append(taken)
 
     try:
         while status is None:
             solve(start, settings, parameters, out)
-            full = numbers[8] == room
+            full = numbers[ROWS] == room
             record()
             if not np.abs(header[:bounded]).max(initial=0.0) <= bound:
                 status = Status.diverged
-            elif numbers[0] == time:
+            elif numbers[TIME] == time:
                 status = Status.success
-            elif not full or numbers[5] >= most:
+            elif not full or numbers[STEPS] >= most:
                 status = Status.not_converged
     except KeyboardInterrupt:
         record()
         status = Status.interrupted
     table = np.concatenate(parts)
     y, rates = table[:, 1 : n + 1], table[:, n + 1 :]
-    return Steps(table[:, 0], y, rates, status, int(numbers[7]))
+    return Steps(table[:, 0], y, rates, status, int(numbers[EVALUATIONS]))
 
 
-def first_step(rate: Array, y: Array, time: float, rtol: float, atol: float) -> float:
-    """A step whose error is small to first order, if the rate changed by its own size in α = 1."""
+def settings_of(
+    rate: Array, y: Array, time: float, rtol: float, atol: float, limits: tuple[float, ...]
+) -> tuple[float, ...]:
+    """The settings of ``adams`` from y, where dy/dt is ``rate``, towards a time.
+
+    ``limits``: the settings after the first step. The error of that step is small to first order,
+    if the rate changes by its own size in a unit of time.
+    """
+    rtol, atol = SHARPER * rtol, SHARPER * atol
     size = float(np.sqrt(np.mean((rate / (atol + rtol * np.abs(y))) ** 2)))
-    return min(time, 0.25 * np.sqrt(0.5 / size)) if 0 < size < np.inf else 1e-6 * time
+    first = min(time, 0.25 * np.sqrt(0.5 / size)) if 0 < size < np.inf else 1e-6 * time
+    return time, rtol, atol, first, *limits

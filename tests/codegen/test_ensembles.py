@@ -12,7 +12,7 @@ import pytest
 
 from solvers import Experiment, integrate
 from solvers.results import Status
-from solvers.trajectories.adams import COLUMNS, NUMBERS, adams
+from solvers.trajectories.adams import COLUMNS, EVALUATIONS, NUMBERS, ROWS, TIME, adams
 from solvers.trajectories.ensembles import ensemble
 from solvers.trajectories.steps import Steps, follow
 
@@ -62,11 +62,11 @@ def rotated(rtol: float, room: int) -> Steps:
     out, nothing, parts = np.zeros(2 * COLUMNS + NUMBERS + 5 * room), np.empty(0), []
     start = np.array([1.0, 0.0])
     numbers, rows = out[2 * COLUMNS :], out[2 * COLUMNS + NUMBERS :].reshape(room, 5)
-    while numbers[0] < 10.0:
+    while numbers[TIME] < 10.0:
         adams(2, rotation, start, settings, nothing, nothing, out)
-        parts.append(rows[: int(numbers[8])].copy())
+        parts.append(rows[: int(numbers[ROWS])].copy())
     table = np.vstack([[0.0, 1.0, 0.0, 0.0, -1.0], *parts])
-    return Steps(table[:, 0], table[:, 1:3], table[:, 3:], Status.success, int(numbers[7]))
+    return Steps(table[:, 0], table[:, 1:3], table[:, 3:], Status.success, int(numbers[EVALUATIONS]))
 
 
 @pytest.mark.parametrize("rtol", [1e-5, 1e-8, 1e-11])
