@@ -89,7 +89,8 @@ def quadrature_moments(activation: Any, a: int, b: int, C: Array) -> Array:
     scale = np.sqrt(np.maximum(np.diagonal(C, axis1=-2, axis2=-1), 0.0))
     first, second = (_d(activation, order, scale[..., None] * node) @ modes for order in (a, b))
     product = scale[..., :, None] * scale[..., None, :]
-    r = np.divide(C, product, out=np.zeros_like(product), where=product > 0).clip(-1.0, 1.0)
+    r = np.divide(C, product, out=np.zeros_like(product), where=product > 0)
+    r = np.minimum(np.maximum(r, -1.0), 1.0)  # overlaps of vectors: beyond 1 by rounding alone
     powers = np.ones((*r.shape, NODES))
     powers[..., 1:] = r[..., None]
     np.cumprod(powers, axis=-1, out=powers)
