@@ -66,7 +66,8 @@ def rotated(rtol: float, room: int) -> Steps:
         adams(2, rotation, start, settings, nothing, nothing, out)
         parts.append(rows[: int(numbers[ROWS])].copy())
     table = np.vstack([[0.0, 1.0, 0.0, 0.0, -1.0], *parts])
-    return Steps(table[:, 0], table[:, 1:3], table[:, 3:], Status.success, int(numbers[EVALUATIONS]))
+    evaluations = int(numbers[EVALUATIONS])
+    return Steps(table[:, 0], table[:, 1:3], table[:, 3:], Status.success, evaluations)
 
 
 @pytest.mark.parametrize("rtol", [1e-5, 1e-8, 1e-11])
