@@ -215,6 +215,8 @@ class _Reducer:
             return sympy.Integer(only == CONSTANT) if tensor == "constant" else (
                 sympy.Integer(1) if only == CONSTANT else mean
             )  # fmt: skip
+        if tensor == "teacher_head":
+            return mean
         if tensor == "unit":
             unit, component = key
             return sympy.Integer(component != CONSTANT and unit[1] == component[1])

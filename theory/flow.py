@@ -18,7 +18,7 @@ from sympy import Expr, IndexedBase, Symbol
 
 from theory.derivation import finite_head
 from theory.derivation.differentiation import pull_back
-from theory.derivation.indexed import Definition, Piece, Program, index, indices
+from theory.derivation.indexed import Definition, Piece, Program, indices
 from theory.derivation.noise import pushed_noise, query_noise
 from theory.derivation.symbolic_network import Derivation, SymbolicNetwork, Vector
 from theory.errors import NoTheoryError
@@ -207,7 +207,7 @@ def _noise(derivation: Derivation, adapted: SymbolicNetwork, structure: Structur
     if adapted.spread is not None:
         finite_head.check_noise(adapted)
         return share * derivation.program.input("S_finite", "kl")[k, l]
-    per_task = derivation.per_task or structure.heads
+    per_task = derivation.per_task or (structure.heads and not derivation.one_task)
     S = query_noise(derivation, adapted, per_task)
     if not per_task:
         return scale * share * S[k, l]
@@ -228,17 +228,13 @@ def _assemble(
         "D", ((*block, k, a), -eta * gradient[(*block, k, a)]), ((*block, k, k), -eta * kappa),
         meaning="mean displacement of J",
     )  # fmt: skip
-    k2 = index("k2")
-
-    def along(unit: Symbol, other: Symbol) -> Expr:
-        return D[(*block, unit, other)]
-
-    X = program.define(
-        "X",
-        ((*block, k, l), along(k, k2) * Q[(*block, k2, l)] + along(k, m) * R[(*block, l, m)]),
-        ((*block, k, n), along(k, l) * R[(*block, l, n)] + along(k, m) * T[(*block, m, n)]),
-        ranges=(*("L" for _ in block), "K", "N"),
-    )
+    overlaps = program.define(
+        "overlaps",
+        ((*block, k, l), Q[(*block, k, l)]), ((*block, k, n), R[(*block, k, n)]),
+        ((*block, n, k), R[(*block, k, n)]), ((*block, m, n), T[(*block, m, n)]),
+        ranges=(*("L" for _ in block), "N", "N"), symmetric=True,
+    )  # fmt: skip
+    X = program.define("X", ((*block, k, c), D[(*block, k, a)] * overlaps[(*block, a, c)]))
     rate = X[(*block, k, l)] + X[(*block, l, k)]
     if derivation.rule.regime == "population":
         rate += X[(*block, k, a)] * D[(*block, l, a)]

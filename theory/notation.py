@@ -41,6 +41,7 @@ NAMES = {
     "constant": (r"\delta^0", "δ⁰"),
     "unit": (r"\delta", "δ"),
     "heads": ("u", "u"),
+    "teacher_head": ("u", "u"),
     "weight": ("p", "p"),
     "task_vector": (r"\hat u", "û"),
     "s_task": ("s", "s"),
@@ -57,6 +58,7 @@ NAMES = {
     "S": ("S", "S"),
     "D": ("D", "D"),
     "X": ("X", "X"),
+    "overlaps": ("O", "O"),
     "I2": (r"I_2", "I2"),
     "I2_pair": (r"J_2", "J2"),
     "I4_pair": (r"I_4", "I4"),
@@ -170,6 +172,9 @@ MEANINGS = (
      r"after the inner loop; a number in brackets: after further steps",
      "W: a head is affine in the task, w_k = Σ_x W_kx û_x, and so is s; a prime: after the inner "
      "loop; a number in brackets: after further steps"),
+    ("teacher_head",
+     r"$u$: head of the teacher, one for all examples",
+     "u: head of the teacher, one for all examples"),
     ("heads",
      r"$u_t$: heads of the tasks averaged over",
      "u_t: heads of the tasks averaged over"),
@@ -204,10 +209,10 @@ MEANINGS = (
      r"$\mathcal G$: gradient of $\varepsilon$ with respect to $J$, in the rows of $(J, B)$",
      "𝒢: gradient of ε with respect to J, in the rows of (J, B)"),
     ("D",
-     r"$D$: mean displacement of $J$ in a unit of time, in the rows of $(J, B)$; $X$: its overlaps "
-     r"with $J$ and $B$",
-     "D: mean displacement of J in a unit of time, in the rows of (J, B); X: its overlaps with J "
-     "and B"),
+     r"$D$: mean displacement of $J$ in a unit of time, in the rows of $(J, B)$, whose overlaps "
+     r"are $O$; $X$: its own overlaps with $J$ and $B$",
+     "D: mean displacement of J in a unit of time, in the rows of (J, B), whose overlaps are O; X: "
+     "its own overlaps with J and B"),
     ("S_finite",
      r"$S_{kl} = (\langle c_k c_l\rangle_{\mathrm{query}}/V + P\,\langle c_k c_l"
      r"\rangle_{\mathrm{support}})/T_{\mathrm b}$: noise, averaged over tasks, $P$ support and $V$ "

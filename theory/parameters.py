@@ -59,7 +59,7 @@ def parameters(
         "TT": teacher_overlap + (spread[0] if fraction is None and spread.ndim == 3 else spread),
         "variance": variance, "fraction": fraction,
         "U": tasks.second_moment, "mean_task": tasks.second_moment[0], "constant": constant,
-        "unit": np.eye(M, M + 1, 1),
+        "unit": np.eye(M, M + 1, 1), "teacher_head": tasks.mean,
         "heads": heads, "weight": weight,
         "task_vector": np.concatenate([np.ones((len(heads), 1)), heads], axis=1),
         "noise_heads": noise_heads, "noise_weights": noise_weights,

@@ -71,8 +71,8 @@ def read(study, flow=None):
         ("Q", lead + "kl", Q), ("R", lead + "kn", R), ("w", "k", w),
         ("T", lead + "mn", T), ("T'", lead + "mn", TT),
         ("⟨ûû⟩", "xz", p["U"]), ("⟨û⟩", "x", p["mean_task"]), ("δ⁰", "x", p["constant"]),
-        ("δ", "nx", p["unit"]), ("u", "tn", p["heads"]), ("p", "t", p["weight"]),
-        ("û", "tx", p["task_vector"]),
+        ("δ", "nx", p["unit"]), ("u", "tn", p["heads"]), ("u", "n", p["teacher_head"]),
+        ("p", "t", p["weight"]), ("û", "tx", p["task_vector"]),
     ]  # fmt: skip
     if layout.blocks:
         inputs += [("λ", "b", p["variance"]), ("f", "b", p["fraction"])]

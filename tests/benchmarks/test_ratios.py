@@ -16,7 +16,7 @@ import table
 pytestmark = pytest.mark.alone
 OVER_C = {2: 0.9, 4: 0.75, 8: 0.6}
 OVER_ARCSINES = {2: 19.0, 4: 4.9, 8: 2.7}
-JACOBIAN = {2: 1.6, 4: 1.8, 8: 2.1}
+JACOBIAN = {2: 1.6, 4: 1.7, 8: 1.9}
 JACOBIAN_OF_ANIL = {2: 2.3, 4: 2.5, 8: 3.4}
 OVER_PLAIN = {2: 0.52, 4: 0.45, 8: 0.3}
 NOISE = 0.06

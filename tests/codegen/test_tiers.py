@@ -203,6 +203,23 @@ def test_sign_moments(independent: float, tmp_path: Path) -> None:
     assert np.isnan(loop(np.array([0.9, 0.9, 0.9, -0.9, -0.9, -0.9])))
 
 
+@pytest.mark.parametrize("length", [1, 3, 64])
+def test_reciprocal_root(length: int, tmp_path: Path) -> None:
+    """Alone and in vectors, from the processor's guess, to three units in the last place."""
+    text = (
+        "SHAPES = {}\n\n\ndef flow(state, out):\n"
+        "    for i in range(Y):\n        out[i] = rsqrt(state[i])\n"
+    )
+    made = machine.kernel(text, "flow", (("Y", length),), tmp_path)
+    out, rest = np.empty(length), np.empty(1)
+    for begin in np.logspace(-30, 30, 601):
+        x = begin * np.linspace(1.0, 4.0, length)
+        made.function(*(a.ctypes.data for a in (x, rest, rest, out)))
+        np.testing.assert_allclose(out, 1 / np.sqrt(x), rtol=3 * np.finfo(float).eps)
+    made.function(*(a.ctypes.data for a in (-x, rest, rest, out)))
+    assert np.isnan(out).all()
+
+
 def test_machine_code_comes_from_the_text_alone() -> None:
     text = (
         "SHAPES = {'a': ('K',)}\n\n\ndef flow(state, a, out):\n    t = 0.0\n"

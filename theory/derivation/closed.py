@@ -64,8 +64,8 @@ def close(program: Program, activation: Activation) -> Program:
     """The program with closed forms; four-point averages by tilt where g' is a Gaussian weight.
 
     g'(x_k) g'(x_l) tilts the other fields to the covariance C − B(1 + C_kl)⁻¹Bᵀ, so that
-    ⟨g'_k g'_l g_c g_d⟩ = J2(k, l) · I2(c, d) there: one rank-two update per pair (k, l), then one
-    arcsine per (c, d).
+    ⟨g'_k g'_l g_c g_d⟩ = J2(k, l) · I2(c, d) there: two updates of rank one per pair (k, l), of
+    which all l share the first, then one arcsine per (c, d).
     """
     closed = Program(dict(program.inputs))
     for definition in program.definitions:
@@ -118,16 +118,18 @@ def _with(definition: Definition, pieces: tuple[Piece, ...]) -> Definition:
 
 
 def _tilt(program: Program, definition: Definition, activation: Activation) -> None:
+    """The tilt by g'_k, then that by g'_l: each takes x xᵀ/(1 + variance) off the covariance, x
+    the covariances with the field that it weighs."""
     (piece,) = definition.pieces
     *lead, k, l, c, d = piece.at
-    vk, o, kc, kd, vl, lc, ld, vc, cd, _ = piece.expression.args
-    pair = (*lead, k, l)
-    det = program.define("tilt_det", (pair, (1 + vk) * (1 + vl) - o**2), paired=True)[pair]
-    at_c, at_d = (*pair, c), (*pair, d)
-    by_k = program.define("tilt_k", (at_c, ((1 + vl) * kc - o * lc) / det), paired=True)
-    by_l = program.define("tilt_l", (at_c, ((1 + vk) * lc - o * kc) / det), paired=True)
-    V = program.define("V_tilted", (at_c, vc - by_k[at_c] * kc - by_l[at_c] * lc), paired=True)
-    tilted = cd - by_k[at_c] * kd - by_l[at_c] * ld
+    vk, o, kc, _, vl, lc, _, vc, cd, _ = piece.expression.args
+    pair, at_c, at_d = (*lead, k, l), (*lead, k, l, c), (*lead, k, l, d)
+    by_k = program.define("tilt_k", ((*lead, k, c), kc / sympy.sqrt(1 + vk)))
+    p, p_l = by_k[(*lead, k, c)], by_k[(*lead, k, l)]
+    left = (lc - p_l * p) / sympy.sqrt(1 + vl - p_l**2)
+    by_l = program.define("tilt_l", (at_c, left), paired=True)
+    V = program.define("V_tilted", (at_c, vc - p**2 - by_l[at_c] ** 2), paired=True)
+    tilted = cd - p * by_k[(*lead, k, d)] - by_l[at_c] * by_l[at_d]
     C = program.define("C_tilted", (piece.at, tilted), paired=True, symmetric=True)
     J2 = Average(((1,), (1,)))(vk, o, vl)
     I2 = Average(((0,), (0,)))(V[at_c], C[piece.at], V[at_d])

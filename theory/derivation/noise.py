@@ -53,7 +53,7 @@ def _moment(
     pair: tuple[Symbol, ...],
     per_task: bool,
 ) -> Expr:
-    """⟨s_k s_l s_c s_d⟩ over tasks (Wick's theorem about a mean), or the product per task.
+    """⟨s_k s_l s_c s_d⟩ over tasks (Wick's theorem about a mean), or the product of one task.
 
     The average that multiplies it is symmetric in c and d, so that the two pairings that
     only exchange them are taken together.
@@ -65,6 +65,8 @@ def _moment(
             value = s[a, x] * derivation.task_vector[t, x]
             s = program.define("s_task", ((t, a), value))
         return sympy.Mul(*(s[t, unit] for unit in units))
+    if derivation.one_task:
+        return sympy.Mul(*(s[unit] for unit in units))
     M = derivation.moments
     if len(units) == 2:
         return M[units[0], units[1]]

@@ -134,6 +134,7 @@ class Derivation:
         self.block, self.linear = (b,) if blocks else (), linear
         self.exact = getattr(rule, "order", "first") == "exact"
         self.per_task = getattr(numbers, "support_ratio", None) is not None
+        self.one_task = numbers.one_task and not numbers.adapts
         ratio = getattr(numbers, "support_ratio", None)
         self.extensive = (
             sympy.Symbol("support_ratio") if ratio not in (None, float("inf")) else None
@@ -160,14 +161,18 @@ class Derivation:
         self.U, self.constant = program.input("U", "xz"), program.input("constant", "x")
         self.mean_task, self.unit = program.input("mean_task", "x"), program.input("unit", "mx")
         self.task_vector = program.input("task_vector", "tx")
+        self.teacher_head = program.input("teacher_head", "m")
 
     def vector(self, base: IndexedBase) -> Vector:
         """A quantity per learner unit as a vector."""
         return Vector(lambda unit: base[self.at(unit)])
 
     def at(self, *units: Symbol) -> tuple[Symbol, ...]:
-        """Indices of a quantity affine in the task: (k, x), or (t, k) where kept per task."""
-        return (t, *units) if self.per_task else (*units, x)
+        """Indices of a quantity affine in the task: (k, x); (k,) of the only one, or (t, k) where
+        kept per task."""
+        if self.per_task:
+            return (t, *units)
+        return units if self.one_task else (*units, x)
 
     def initial_network(self) -> SymbolicNetwork:
         """The network that the inner loop starts from: head w, covariance C of the fields."""
@@ -179,7 +184,9 @@ class Derivation:
         ranges = (*(["L"] if block else []), "N", "N")
         self.covariance = program.define("C_block" if block else "C", *parts, ranges=ranges)
         if not self.per_task:
-            head = program.define("w_initial", ((k, x), self.w[k] * self.constant[x]))
+            head = self.w
+            if not self.one_task:
+                head = program.define("w_initial", ((k, x), self.w[k] * self.constant[x]))
             return SymbolicNetwork(self, head, self.covariance, self._fields(self.covariance, ()))
         head = program.define("w_initial", ((t, k), self.w[k]))
         own = program.define(
@@ -205,11 +212,17 @@ class Derivation:
 
     def residual_weights(self, network: SymbolicNetwork) -> IndexedBase:
         """s = (−w', u) over all fields."""
-        teacher = self.heads[t, n] if self.per_task else self.unit[n, x]
-        ranges = ("tasks", "N") if self.per_task else ("N", "H")
+        lead, last = ("tasks",) if self.per_task else (), ("H",) if x in self.at(k) else ()
         return self.program.define(
-            "s", (self.at(k), -network.head_base[self.at(k)]), (self.at(n), teacher), ranges=ranges
-        )
+            "s", (self.at(k), -network.head_base[self.at(k)]), (self.at(n), self.teacher()),
+            ranges=(*lead, "N", *last),
+        )  # fmt: skip
+
+    def teacher(self) -> Expr:
+        """u_n, the head of the teacher."""
+        if self.per_task:
+            return self.heads[t, n]
+        return self.teacher_head[n] if self.one_task else self.unit[n, x]
 
     def head_descent(self, network: SymbolicNetwork) -> IndexedBase:
         """e_k = ⟨Δ g_k⟩ = Σ_c s_c I2(k, c), minus the gradient of the averaged loss."""
@@ -303,7 +316,8 @@ class Derivation:
             error = self.task_error(adapted, "task_error")
             return program.define(name, ((), self.weight[t] * error[t]))
         s = self.residual_weights(adapted)
-        pieces = [((a, c), s[a, x] * self.U[x, z] * s[c, z])]
+        product = s[a] * s[c] if self.one_task else s[a, x] * self.U[x, z] * s[c, z]
+        pieces = [((a, c), product)]
         if adapted.spread is not None:
             pieces.append(((k, l), adapted.spread[k, l]))
         M = program.define("s2", *pieces, symmetric=True, meaning="second moment of s over tasks")
@@ -327,8 +341,8 @@ class Derivation:
         inverse = program.define(
             "gram_inverse", ((*lead, k, l), gram[(*lead, k, l)]), external="pinv"
         )
-        teacher = self.heads[t, n] if self.per_task else self.unit[n, x]
-        target = program.define("target", (self.at(k), fields.I2[(*lead, k, n)] * teacher))
+        value = fields.I2[(*lead, k, n)] * self.teacher()
+        target = program.define("target", (self.at(k), value))
         fitted = Vector(lambda at: inverse[(*lead, at, l)] * target[self.at(l)])
         return replace(self.with_head(network, fitted), steps=network.steps + 1)
 
@@ -349,10 +363,10 @@ class Derivation:
 
     def over_tasks(self, expression: Expr) -> Expr:
         """∂ε/∂w from the adjoint of the adapted head: every task has the same w."""
-        return expression if self.per_task else expression * self.constant[x]
+        return expression * self.constant[x] if x in self.at(k) else expression
 
     def mean(self, vector: Vector) -> Expr:
         """The mean over tasks of a quantity affine in the task."""
         if self.per_task:
             return self.weight[t] * vector.entry(k)
-        return sympy.expand(vector.entry(k) * self.mean_task[x])
+        return sympy.expand(vector.entry(k) * (1 if self.one_task else self.mean_task[x]))

@@ -6,26 +6,23 @@ from dataclasses import replace
 
 import numpy as np
 import sympy
-from sympy import Expr, Indexed, Symbol
+from sympy import Expr, Indexed
 
 from theory.derivation.indexed import (
     Definition,
     Piece,
     Program,
-    entries,
     entries_in,
     free_indices,
     index,
-    names_in,
-    range_of,
 )
-from theory.generation.rewriting import LETTERS, apart, hoisted
+from theory.generation.rewriting import LETTERS, apart, hoisted, weights_last
 
 
 def for_arrays(program: Program) -> Program:
     """The program in the form in which numpy evaluates it soonest."""
-    whole = _joined(_with_floats(program))
-    return _weights_last(_coefficients_first(_shifted(hoisted(_diagonals(whole)))))
+    whole = _with_floats(program)
+    return weights_last(_coefficients_first(_shifted(hoisted(_diagonals(whole)))))
 
 
 def _with_floats(program: Program) -> Program:
@@ -56,47 +53,6 @@ def _shifted(program: Program) -> Program:
             pieces.append(Piece(piece.at, piece.expression.xreplace(names)))
         made.definitions.append(replace(definition, pieces=tuple(pieces)))
     return made
-
-
-def _joined(program: Program) -> Program:
-    """The program with X[…, k] = Σ_l D[…, l] P[l, k] + Σ_m D[…, m] R[m, k], and the like for
-    X[…, n], as one product of D with a matrix of blocks."""
-    made = program.rewritten()
-    a, c = index("a90"), index("c91")
-    for definition in program.definitions:
-        split = definition.ranges[-1:] == ("N",) and len(definition.pieces) == 2
-        parts = [_halves(piece) for piece in definition.pieces] if split else []
-        rows = {piece.at[:-1] for piece in definition.pieces}
-        kinds = {range_of(piece.at[-1]) for piece in definition.pieces if split}
-        factors = {first.base for part in parts for first, _, _ in part}
-        alone = len(rows) == len(factors) == 1
-        if kinds != {"K", "M"} or not all(parts) or not alone:
-            made.definitions.append(definition)
-            continue
-        (row,), (factor,), (_, entry, _) = rows, factors, parts[0][0]
-        lead = tuple(i for i in row if i in entry.indices)
-        blocks = [((*lead, i, piece.at[-1]), second)
-                  for piece, part in zip(definition.pieces, parts, strict=True)
-                  for _, second, i in part]  # fmt: skip
-        ranges = (*(range_of(i) for i in lead), "N", "N")
-        whole = made.define(f"{definition.name}_blocks", *blocks, ranges=ranges)
-        value = factor[(*row, a)] * whole[(*lead, a, c)]
-        made.definitions.append(replace(definition, pieces=(Piece((*row, c), value),)))
-    return made
-
-
-def _halves(piece: Piece) -> list[tuple[Indexed, Indexed, Symbol]]:
-    """D[…, i], X and i of a piece Σ_k D[…, k] X + Σ_m D[…, m] Y, for both; empty if it is none."""
-    found = []
-    for term in piece.terms():
-        summed, factors = piece.summed(term), sympy.Mul.make_args(term)
-        if len(summed) != 1 or len(factors) != 2 or not all(f.is_Indexed for f in factors):
-            return []
-        for first, second in (factors, factors[::-1]):
-            if first.indices == (*piece.at[:-1], *summed) and piece.at[-1] in second.indices:
-                found.append((first, second, summed[0]))
-    kinds = sorted(range_of(i) for _, _, i in found)
-    return found if kinds == ["K", "M"] and len(piece.terms()) == 2 else []
 
 
 def _diagonals(program: Program) -> Program:
@@ -169,47 +125,3 @@ def _distributed(program: Program, definition: Definition, value: Expr) -> Expr:
         weight = apart(program, definition, "coefficient", few * sympy.Mul(*here), set())
         terms.append(weight * (term / sympy.Mul(*here)))
     return sympy.Add(*terms)
-
-
-def _weights_last(program: Program) -> Program:
-    """The program with X = f·Y as Y, and f taken to where X is summed over what f does not have."""
-    weights: dict[str, tuple[tuple[Symbol, ...], Expr]] = {}
-    made = program.rewritten()
-    for definition in program.definitions:
-        pieces = tuple(
-            Piece(piece.at, _weighted(piece.expression, weights)) for piece in definition.pieces
-        )
-        at, value = pieces[0].at, pieces[0].expression
-        factors = sympy.Mul.make_args(value)
-        few = sympy.Mul(*(f for f in factors if free_indices(f) < set(at)))
-        own = free_indices(few)
-        gone = set(at) - own
-        if len(pieces) == 1 and own and gone and _only_summed(program, definition, gone):
-            weights[definition.name] = at, few
-            pieces = (Piece(at, sympy.Mul(*(f for f in factors if not free_indices(f) < set(at)))),)
-        made.definitions.append(replace(definition, pieces=pieces))
-    return made
-
-
-def _weighted(expression: Expr, weights: dict[str, tuple[tuple[Symbol, ...], Expr]]) -> Expr:
-    """The expression with every entry that a weight was taken from multiplied by it."""
-    names = {}
-    for entry in entries_in(expression):
-        if (name := str(entry.base.label)) in weights:
-            at, few = weights[name]
-            names[entry] = entry * few.xreplace(dict(zip(at, entry.indices, strict=True)))
-    return expression.xreplace(names)
-
-
-def _only_summed(program: Program, definition: Definition, gone: set[Symbol]) -> bool:
-    """Whether a definition is only read in products that are summed over these of its indices."""
-    at, reads = definition.pieces[0].at, 0
-    name = definition.name
-    for piece in (p for other in program.definitions for p in other.pieces):
-        for term in piece.terms() if name in names_in(piece.expression) else ():
-            for entry in entries(term, {name}):
-                reads += 1
-                over = {i for i, own in zip(entry.indices, at, strict=True) if own in gone}
-                if entry not in sympy.Mul.make_args(term) or not over <= {*piece.summed(term)}:
-                    return False
-    return reads > 0

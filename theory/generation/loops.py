@@ -15,18 +15,20 @@ from collections.abc import Mapping, Sequence
 import sympy
 from sympy import Expr, Indexed, Symbol
 
-from theory.derivation.indexed import Definition, Program, entries_in, index, range_of
+from theory.derivation.indexed import Definition, Piece, Program, entries_in, index, range_of
 from theory.generation.formulas import LoopPrinter
 from theory.generation.native import UnsupportedError
-from theory.generation.nests import Nest, Statement, parted
+from theory.generation.nests import Factors, Nest, Statement, parted
 from theory.generation.nests import scheduled as in_order
 from theory.generation.rewriting import (
     binary,
     hoisted,
+    oriented,
     row_of,
     scheduled,
     symmetric_tensors,
     turned,
+    weights_last,
 )
 from theory.generation.storage import SIZE_NAMES, STATE, Storage
 from theory.generation.supports import noise_lines
@@ -39,7 +41,7 @@ class LoopWriter(Storage):
     """Writes the body of a function that evaluates a program by loops."""
 
     def __init__(self, program: Program, outputs: tuple[str, ...]) -> None:
-        super().__init__(turned(hoisted(binary(program))), outputs)
+        super().__init__(turned(hoisted(binary(weights_last(program)))), outputs)
         self.lines: list[str] = []
         self.printer = LoopPrinter()
         self.fresh = 0
@@ -91,7 +93,8 @@ class LoopWriter(Storage):
         rate = definition.name.partition("_by_")[0]
         name = rate.removeprefix("d")
         row = self._position(name, definition.pieces[0].at[: len(self.program.inputs[name])])
-        begin = "pairs" if f"{rate}_by_Q" in self.blocks else "0"
+        by_Q = f"{rate}_by_Q"
+        begin = "pairs" if by_Q in self.blocks or self._triangle_of(by_Q) else "0"
         self.lines.append(f"{indent}for i in range({begin}, Y):")
         self.lines.append(f"{indent}    out[({row})*Y + i] = 0.0")
 
@@ -142,15 +145,34 @@ class LoopWriter(Storage):
         self.in_pair = False
 
     def _begin_blocks(self, group: list[Definition], indent: str) -> None:
-        """Derivatives by Q come in both orders of its indices, added up where the row is done."""
+        """Derivatives by Q in both orders of its indices, added up where the row is done; not
+        needed where they are symmetric, or known at a few entries of the row alone."""
         by_Q = [d for d in group if d.name in self.outputs and d.name.endswith("_by_Q")]
         if "L" in self.program.inputs.get("Q", ()):
             return
         for definition in by_Q:
+            dense = any(_is_dense(piece) for piece in definition.pieces)
+            if not dense or self._triangle_of(definition.name):
+                continue
             name = f"{definition.name}_row"
             self.blocks[definition.name] = definition.pieces[0].at[:-2]
             self.sizes.append((name, "K*K"))
             self.lines += [f"{indent}for i in range(K*K):", f"{indent}    {name}[i] = 0.0"]
+
+    def _triangle_of(self, name: str) -> Piece | None:
+        """The piece of a derivative by Q that fills its row, where there is a symmetric one."""
+        known = name in self.outputs and name.endswith("_by_Q")
+        if not known or "L" in self.program.inputs["Q"]:
+            return None
+        dense = [piece for piece in self.definitions[name].pieces if _is_dense(piece)]
+        return dense[0] if len(dense) == 1 and self._is_symmetric(dense[0]) else None
+
+    def _is_symmetric(self, piece: Piece) -> bool:
+        """Whether a piece is the same for both orders of its last two indices."""
+        *_, a, c = piece.at
+        both = (piece.expression, piece.expression.xreplace({a: c, c: a}))
+        one, other = (oriented(value, self.symmetric, (a, c)) for value in both)
+        return not piece.summed(piece.expression) and one == other
 
     def _end_blocks(self, indent: str) -> None:
         """Write the row's derivatives by Q, once per pair."""
@@ -171,15 +193,18 @@ class LoopWriter(Storage):
         """The statements of a definition; ``known`` indices are already loop variables."""
         found: list[Statement] = []
         sums_up = definition.name in self.outputs and "_by_" in definition.name
-        for piece in definition.pieces:
+        triangle = self._triangle_of(definition.name)
+        for piece in sorted(definition.pieces, key=lambda piece: piece is not triangle):
             opened = tuple(i for i in dict.fromkeys(piece.at) if i not in known)
             groups: dict[tuple[Symbol, ...], list[Expr]] = {}
             for term in piece.terms():
                 groups.setdefault(piece.summed(term), []).append(term)
             for summed, terms in groups.items():
                 first = not found and self._filled(definition) and not sums_up
+                first |= piece is triangle
                 value = sympy.Add(*terms)
-                found.append(Statement(definition, piece.at, value, opened, summed, first))
+                more = opened, summed, first, piece is triangle
+                found.append(Statement(definition, piece.at, value, *more))
         return found
 
     def _open(self, loops: Sequence[Symbol], indent: str) -> str:
@@ -191,12 +216,27 @@ class LoopWriter(Storage):
 
     def _loops(self, one: Statement, indent: str) -> None:
         """Loops of one statement alone."""
+        if one.triangle:
+            self._triangle(one, indent)
+            return
         if one.summed and self._reads_along(one):
             self._product(one, indent)
             return
         indent = self._open(one.opened, indent)
         value = self._sum(one, indent) if one.summed else self._value(one.expression, indent)
         self._assign(one, value, indent)
+
+    def _triangle(self, one: Statement, indent: str) -> None:
+        """Write a symmetric value where it is stored once per pair: whole rows one after the other,
+        each over what the one before has written beyond its diagonal."""
+        *_, a, c = one.at
+        row = self._out(one.name, (*one.at[:-2], a, a)).replace(f"pair({a}, {a})", "q")
+        outer = self._open([*(i for i in one.opened if i not in (a, c)), a], indent)
+        self.lines.append(f"{outer}q = pair({a}, 0)")
+        inner = self._open([c], outer)
+        self.lines.append(f"{inner}out[{row} + {c}] = {self._value(2 * one.expression, inner)}")
+        diagonal = self._value(one.expression.xreplace({c: a}), outer)
+        self.lines.append(f"{outer}out[{row} + {a}] -= {diagonal}")
 
     def _reads_along(self, one: Statement) -> bool:
         """Whether a sum can run over vectors: all it reads and writes lies along its last index."""
@@ -242,16 +282,30 @@ class LoopWriter(Storage):
         if sums:
             deeper = self._open([nest.inner], indent)
             self.lines += [f"{deeper}{name}[{nest.inner}] = 0.0" for name in sums.values()]
-        deeper, self.printer.in_matrix = self._open(nest.loops, indent), True
-        for one in nest.statements:
-            if not one.summed:
-                self._assign(one, self._value(one.expression, deeper), deeper)
-        for inside, name in sums.items():
-            value = self._value(inside, deeper)
-            self.lines.append(f"{deeper}{name}[{nest.inner}] += {value}")
+        factors = Factors(nest.loops, self.fresh)
+        values = [factors.taken(one.expression) for one in nest.statements if not one.summed]
+        inside = {code: factors.taken(value) for value, code in sums.items()}
+        self.fresh += len(factors.names)
+        self._factors(factors, nest, indent)
+        deeper, self.printer.in_matrix = self._open(nest.loops[1:], f"{indent}    "), True
+        for one, value in zip((s for s in nest.statements if not s.summed), values, strict=True):
+            self._assign(one, self._value(value, deeper), deeper)
+        for name, value in inside.items():
+            self.lines.append(f"{deeper}{name}[{nest.inner}] += {self._value(value, deeper)}")
         self.printer.in_matrix = False
         if sums:
             self._sums(nest, sums, indent)
+
+    def _factors(self, factors: Factors, nest: Nest, indent: str) -> None:
+        """Evaluate what does not depend on both indices of a nest, and open its outer loop."""
+        size, (outer, inner) = SIZE_NAMES[range_of(nest.inner)], nest.loops
+        for along in ((), (inner,), (outer,)):
+            found = factors.along(along)
+            deeper = self._open(along, indent) if found or along == (outer,) else indent
+            for name, value in found.items():
+                if along == (inner,):
+                    self.sizes.append((name.partition("[")[0], size))
+                self.lines.append(f"{deeper}{name} = {self._value(value, deeper)}")
 
     def _sums(self, nest: Nest, sums: Mapping[Expr, str], indent: str) -> None:
         """Give the statements of a nest what has been summed up for them."""
@@ -302,6 +356,11 @@ class LoopWriter(Storage):
             self.lines.append(f"{indent}{name} = {self.printer.doprint(value)}")
         self.fresh += len(replacements)
         return str(self.printer.doprint(reduced))
+
+
+def _is_dense(piece: Piece) -> bool:
+    """Whether the last two indices run freely, apart from those before."""
+    return len({*piece.at[-2:]} - {*piece.at[:-2]}) == 2
 
 
 def loop_source(

@@ -226,6 +226,8 @@ class NumpyWriter:
             return "", value
         left, right = (self._stacked(e, (*lead, i), pair)
                        for e, i in zip(zip(*found, strict=True), (a, c), strict=True))  # fmt: skip
+        if left == right:  # for a matrix with its own transpose numpy takes a slower routine
+            left = self._keep(f"{left}.copy()")
         last = len(lead)
         return f"{left}.swapaxes({last}, {last + 1}) @ {right}", sympy.Add(*rest)
 

@@ -7,6 +7,7 @@ import contextlib
 import ctypes
 import hashlib
 import os
+import platform
 import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -40,8 +41,6 @@ declare double @llvm.floor.f64(double)
 declare double @llvm.ceil.f64(double)
 declare i64 @llvm.smax.i64(i64, i64)
 declare i64 @llvm.smin.i64(i64, i64)
-attributes #0 = { noinline nounwind "prefer-vector-width"="512" }
-attributes #1 = { alwaysinline nounwind "prefer-vector-width"="512" }
 define internal double @two_to(double %n) #1 {
   %biased = fadd double %n, 6755399441056767.0
   %bits = bitcast double %biased to i64
@@ -51,41 +50,40 @@ define internal double @two_to(double %n) #1 {
 }
 !0 = distinct !{!0, !4}
 !1 = distinct !{!1, !4, !5}
-!2 = distinct !{!2, !6}
-!3 = distinct !{!3, !7}
+!2 = distinct !{!2, !6, !5}
+!3 = distinct !{!3, !7, !5}
 !4 = !{!"llvm.loop.vectorize.width", i32 1}
 !5 = !{!"llvm.loop.unroll.disable"}
 !6 = !{!"llvm.loop.interleave.count", i32 2}
 !7 = !{!"llvm.loop.interleave.count", i32 4}
+!8 = distinct !{!8, !5}
 """
-"""Loops around others are not vectorised in their place, and those around such are kept."""
+"""Loops around others are not vectorised in their place, and those around such are kept; loops
+over whole vectors are not unrolled before they become such."""
 
 RECIPROCAL_ROOT = """
 declare double @llvm.fmuladd.f64(double, double, double)
+declare float @llvm.sqrt.f32(float)
 define internal double @rsqrt(double %x) #1 {
-  %bits = bitcast double %x to i64
-  %half = lshr i64 %bits, 1
-  %guess = sub i64 6910439410427058176, %half
-  %y = bitcast i64 %guess to double
-  %xy = fmul double %x, %y
-  %w = fmul double %xy, %y
-  %a = call double @llvm.fmuladd.f64(double %w, double 0.38386577, double -1.2687082)
-  %b = call double @llvm.fmuladd.f64(double %w, double %a, double 1.88483356)
-  %z = fmul double %y, %b
+  %short = fptrunc double %x to float
+  %root = call nsz afn arcp contract reassoc float @llvm.sqrt.f32(float %short)
+  %guess = fdiv nsz afn arcp contract reassoc float 1.0, %root
+  %z = fpext float %guess to double
   %xz = fmul double %x, %z
   %minus = fneg double %xz
   %e = call double @llvm.fmuladd.f64(double %minus, double %z, double 1.0)
-  %s = call double @llvm.fmuladd.f64(double %e, double 0.3125, double 0.375)
+  %r = call double @llvm.fmuladd.f64(double %e, double 0.2734375, double 0.3125)
+  %s = call double @llvm.fmuladd.f64(double %e, double %r, double 0.375)
   %t = call double @llvm.fmuladd.f64(double %e, double %s, double 0.5)
   %u = fmul double %z, %e
   %close = call double @llvm.fmuladd.f64(double %u, double %t, double %z)
-  %negative = fcmp olt double %x, 0.0
-  %root = select i1 %negative, double 0x7FF8000000000000, double %close
-  ret double %root
+  ret double %close
 }"""
-"""x^(-1/2) to an ulp or two without dividing, for loops over many. From a guess y of 4 % by the
-exponent, z = y p(x y²), where p is the best parabola for w^(-1/2) there (2.4e-5), and then a step
-of fourth order, z + z e (1/2 + 3/8 e + 5/16 e²) with e = 1 − x z²."""
+"""x^(-1/2) to an ulp or two without dividing, for loops over many and 1e-37 < x < 1e38: a guess in
+single precision z, and a step of fifth order, z + z e (1/2 + 3/8 e + 5/16 e² + 35/128 e³) with
+e = 1 − x z²."""
+GUESSES = '"reciprocal-estimates"="sqrtf:0,vec-sqrtf:0"'
+"""That guess as x86 processors make it, good to 4e-4; those of others are coarser."""
 
 GIVEN = ("state", "work", "out")
 """Arguments that come by a pointer of their own; the others lie one after the other in p."""
@@ -164,7 +162,7 @@ def module_of(text: str, sizes: Mapping[str, int]) -> tuple[str, int]:
     if "UNSUPPORTED" in constants:
         raise UnsupportedError(constants["UNSUPPORTED"])
     shapes = constants["SHAPES"]
-    parts, longest, called = [DECLARATIONS], 0, set[str]()
+    parts, longest, called = [DECLARATIONS, _attributes()], 0, set[str]()
     functions = parse(text)
     near = {n: f for n, f in functions.items() if "state" not in [a.arg for a in f.args.args]}
     for function in near.values():
@@ -198,9 +196,17 @@ def module_of(text: str, sizes: Mapping[str, int]) -> tuple[str, int]:
         parts.append(_for_each_row(name, sizes))
         longest = max(longest, emitter.work)
         called |= emitter.called
+    parts += _functions(called, sizes)
     if any("@rsqrt(" in part for part in parts):
         parts.append(RECIPROCAL_ROOT)
-    return "\n".join([*parts, *_functions(called, sizes)]), longest
+    return "\n".join(parts), longest
+
+
+def _attributes() -> str:
+    """What LLVM is told of all functions."""
+    here = platform.machine().lower() in ("x86_64", "amd64", "i686")
+    told = f'nounwind "prefer-vector-width"="512" {GUESSES if here else ""}'
+    return f"attributes #0 = {{ noinline {told} }}\nattributes #1 = {{ alwaysinline {told} }}"
 
 
 def size_of_result(name: str, size: int) -> int:

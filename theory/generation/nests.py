@@ -38,6 +38,8 @@ class Statement:
     opened: Pattern
     summed: Pattern
     first: bool
+    triangle: bool = False
+    """Whether the two opened indices are those of a pair, and the value is symmetric in them."""
 
     @property
     def name(self) -> str:
@@ -62,7 +64,7 @@ class Statement:
         """The loops, and the statement in them, which reads all matrices along the inner one; None
         where it has other loops, or reads a matrix along both."""
         loops = (*self.summed, *self.opened)
-        if len(loops) != 2 or {range_of(i) for i in loops} - set(NAMES):
+        if self.triangle or len(loops) != 2 or {range_of(i) for i in loops} - set(NAMES):
             return None
         for outer, inner in (loops, loops[::-1]) if len(self.summed) == 2 else (loops,):
             names = {outer: index(NAMES[range_of(outer)][0]),
@@ -115,6 +117,43 @@ class Nest:
                 inside, rest = parted(one.expression, self.loops[:1])
                 found.setdefault(inside, []).append((one, rest))
         return found
+
+
+class Factors:
+    """Products that depend on one index of a nest, or on none, and are evaluated outside of it."""
+
+    def __init__(self, loops: Pattern, begin: int) -> None:
+        self.loops, self.begin = loops, begin
+        self.names: dict[Expr, Symbol] = {}
+
+    def taken(self, expression: Expr) -> Expr:
+        """The expression with such products by name."""
+        if isinstance(expression, sympy.Add):
+            return sympy.Add(*map(self.taken, expression.args))
+        if not isinstance(expression, sympy.Mul):
+            return expression
+        factors = sympy.Mul.make_args(expression)
+        along = [f for f in factors if free_indices(f) & {*self.loops} == {*self.loops[1:]}]
+        both = [f for f in factors if free_indices(f) >= {*self.loops}]
+        rest = [f for f in factors if f not in along and f not in both]
+        parts = (self._named(sympy.Mul(*rest)), self._named(sympy.Mul(*along)))
+        return sympy.Mul(*parts, *map(self.taken, both))
+
+    def _named(self, product: Expr) -> Expr:
+        if product.as_coeff_Mul()[1].is_Mul and product not in self.names:
+            inner = self.loops[1]
+            at = f"[{inner}]" if inner in free_indices(product) else ""
+            number = self.begin + 1 + len(self.names)
+            self.names[product] = Symbol(f"factor{number}{at}")
+        return self.names.get(product, product)
+
+    def along(self, indices: Pattern) -> dict[str, Expr]:
+        """The products that depend on these of the loops' indices, by name."""
+        return {
+            str(name): product
+            for product, name in self.names.items()
+            if free_indices(product) & {*self.loops} == {*indices}
+        }
 
 
 def parted(product: Expr, along: Iterable[Symbol]) -> tuple[Expr, Expr]:

@@ -155,6 +155,87 @@ def hoisted(program: Program) -> Program:
     return made
 
 
+def weights_last(program: Program) -> Program:
+    """The program with X = f·Y as Y, and f taken to where X is summed over what f does not have."""
+    weights: dict[str, tuple[tuple[Symbol, ...], Expr]] = {}
+    made = program.rewritten()
+    for definition in program.definitions:
+        pieces = tuple(
+            Piece(piece.at, _weighted(piece.expression, weights)) for piece in definition.pieces
+        )
+        at, value = pieces[0].at, pieces[0].expression
+        factors = sympy.Mul.make_args(value)
+        few = sympy.Mul(*(f for f in factors if free_indices(f) < set(at)))
+        own = free_indices(few)
+        gone = set(at) - own
+        if len(pieces) == 1 and own and gone and _only_summed(program, definition, gone):
+            weights[definition.name] = at, few
+            pieces = (Piece(at, sympy.Mul(*(f for f in factors if not free_indices(f) < set(at)))),)
+        made.definitions.append(replace(definition, pieces=pieces))
+    return made
+
+
+def _weighted(expression: Expr, weights: dict[str, tuple[tuple[Symbol, ...], Expr]]) -> Expr:
+    """The expression with every entry that a weight was taken from multiplied by it."""
+    names = {}
+    for entry in entries_in(expression):
+        if (name := str(entry.base.label)) in weights:
+            at, few = weights[name]
+            names[entry] = entry * few.xreplace(dict(zip(at, entry.indices, strict=True)))
+    return expression.xreplace(names)
+
+
+def _only_summed(program: Program, definition: Definition, gone: set[Symbol]) -> bool:
+    """Whether a definition is only read in products that are summed over these of its indices."""
+    at, reads = definition.pieces[0].at, 0
+    name = definition.name
+    for piece in (p for other in program.definitions for p in other.pieces):
+        for term in piece.terms() if name in names_in(piece.expression) else ():
+            for entry in entries(term, {name}):
+                reads += 1
+                over = {i for i, own in zip(entry.indices, at, strict=True) if own in gone}
+                if entry not in sympy.Mul.make_args(term) or not over <= {*piece.summed(term)}:
+                    return False
+    return reads > 0
+
+
+def gathered(program: Program) -> Program:
+    """The program with sums Σ_cd X[k, l, c, d] (u + v + …) of several products as one, their factor
+    of X a definition of its own."""
+    made = program.rewritten()
+    matrices = {d.name for d in program.definitions if d.paired and d.ranges[-2:] == ("N", "N")}
+    for definition in program.definitions:
+        pieces = tuple(
+            Piece(p.at, _gathered(made, p, matrices)) if definition.paired else p
+            for p in definition.pieces
+        )
+        made.definitions.append(replace(definition, pieces=pieces))
+    return made
+
+
+def _gathered(program: Program, piece: Piece, matrices: Set[str]) -> Expr:
+    total, groups = sympy.Integer(0), dict[Expr, list[Expr]]()
+    for term in piece.terms():
+        found = [e for e in entries(term, matrices) if {*e.indices[-2:]} == {*piece.summed(term)}]
+        if len(found) == 1 and found[0] in sympy.Mul.make_args(term):
+            groups.setdefault(found[0], []).append(term / found[0])
+        else:
+            total += term
+    for matrix, terms in groups.items():
+        *_, a, c = matrix.indices
+        shared = set.intersection(*({*sympy.Mul.make_args(term)} for term in terms))
+        common = sympy.Mul(*(f for f in shared if not {a, c} & free_indices(f)))
+        value = sympy.Add(*terms) / common
+        if len(terms) > 1:
+            symmetric = sympy.expand(value + value.xreplace({a: c, c: a})) / 2
+            base = program.define(
+                "weight", (matrix.indices, sympy.expand(symmetric)), paired=True, symmetric=True
+            )
+            value = base[matrix.indices]
+        total += common * value * matrix
+    return total
+
+
 def apart(
     program: Program, definition: Definition, name: str, value: Expr, symmetric: Set[str]
 ) -> Expr:

@@ -63,20 +63,25 @@ class _Tensors:
     """Those that are symmetric in their last two indices."""
     slices: Mapping[tuple[str, int], str]
     """The part of an axis of all fields on which a tensor depends on the state."""
+    roots: Mapping[str, bool]
+    """Those that are a negative power, and whether one entry of the state's decides it."""
 
     @classmethod
     def of(cls, program: Program) -> _Tensors:
-        active, slices = set[str](STATE), {}
+        active, slices, roots = set[str](STATE), {}, {}
         for definition in program.definitions:
             moving = [p for p in definition.pieces if entries(p.expression, active)]
             if not moving:
                 continue
+            value = moving[0].expression
+            if len(moving) == 1 and value.is_Pow and value.exp.is_negative:
+                roots[definition.name] = len(entries(value, active)) == 1
             active.add(definition.name)
             for axis, over in enumerate(definition.ranges):
                 parts = {range_of(p.at[axis]) for p in moving}
                 if over == "N" and len(parts) == 1:
                     slices[definition.name, axis] = parts.pop()
-        return cls(frozenset(active), symmetric_tensors(program), slices)
+        return cls(frozenset(active), symmetric_tensors(program), slices, roots)
 
 
 @dataclass
@@ -164,7 +169,9 @@ class _Rows:
         weights = {pattern: _merged(pieces) for pattern, pieces in weights.items()}
         each = [(pattern, p.expression) for pattern, pieces in weights.items() for p in pieces]
         reads = [e for p in definition.pieces for e in entries(p.expression, self.tensors.active)]
-        if len(reads) == 1 or all(self._plain(*one) for one in each):
+        vector = len(definition.ranges) == 1 and definition.name not in self.tensors.roots
+        summed = any(Piece(self._carried(at), value).summed(value) for at, value in each)
+        if (len(reads) == 1 and not (vector and summed)) or all(self._plain(*one) for one in each):
             return each
         wide = next(iter(weights))
         name = f"{definition.name}_of_{self.output.name}"
@@ -222,11 +229,20 @@ class _Rows:
         expression, weight = piece.expression.xreplace(bound), bar.xreplace(moved) * delta
         reach = set(self._carried(tuple(i.xreplace(moved) for i in pattern)))
         itself = definition.base[tuple(i.xreplace(bound) for i in piece.at) or (index("o"),)]
+        alone = len(definition.pieces) == 1
         for entry in entries(expression, self.tensors.active):
-            slope = weight * _slope(expression, entry, itself)
+            by_itself = alone and self._divides(entry) and entry in sympy.Mul.make_args(expression)
+            slope = itself / entry if by_itself else _slope(expression, entry, itself)
+            slope *= weight
             if reach - free_indices(slope) - set(self.at) - set(entry.indices):
                 raise DensePatternError(f"{entry} is summed over")
             self._add(entry, slope)
+
+    def _divides(self, entry: Indexed) -> bool:
+        """Whether ∂X/∂r = X/r costs least, of a product X with a root r: where r is known for the
+        row, or where its own slope, r³ times another, makes a power of it."""
+        once = self.tensors.roots.get(str(entry.base.label))
+        return once is not None and (once or {*entry.indices} <= {*self.at})
 
     def _add(self, entry: Indexed, slope: Expr) -> None:
         """Note a weight under the pattern of its entry, with standard names of indices."""
@@ -253,6 +269,8 @@ class _Rows:
         narrow: dict[Symbol, str] = {}
         for axis, i in enumerate(entry.indices):
             part = self.tensors.slices.get((str(entry.base.label), axis), "N")
+            if len(entry.indices) == 1 and part == "K":
+                part = "N"
             if {part, narrow.get(i, range_of(i))} == {"K", "M"}:
                 return None
             if part != "N":

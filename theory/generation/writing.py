@@ -18,7 +18,7 @@ from theory.generation.lines import Line, parted
 from theory.generation.loops import loop_source
 from theory.generation.lowering import NumpyWriter
 from theory.generation.native import UnsupportedError
-from theory.generation.rewriting import hoisted, with_names
+from theory.generation.rewriting import gathered, hoisted, weights_last, with_names
 from theory.generation.sparse import DensePatternError, derivative_blocks
 from theory.generation.supports import noise_source
 
@@ -151,7 +151,7 @@ def _loops(
 
 def _in_blocks(program: Program, outputs: tuple[str, ...]) -> tuple[Program, tuple[str, ...]]:
     """The program with the derivatives of its outputs by Q, R and w, and their names."""
-    named = with_names(hoisted(program))
+    named = with_names(hoisted(gathered(weights_last(program))))
     return named, derivative_blocks(named, outputs)
 
 
