@@ -10,6 +10,7 @@ The escape time is the first at which the specialization exceeds 0.3.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -33,6 +34,9 @@ TRIED = 33
 """A crossing is looked for at so many times between two."""
 SEARCHED = 17
 """An extremum is looked for at so many times between two, twice."""
+LIKELY = 0.8
+"""A plateau is solved for if it is this share of the least length on the mesh, where speeds are
+good to a few per cent."""
 RESOLVED = 1e-13
 """An error below this share of the largest one is rounding, and has no speed."""
 
@@ -54,13 +58,14 @@ def estimated_speeds(times: Array, errors: Array) -> Array:
         return np.zeros(n)
     width = min(n, 5)
     first = np.minimum(np.maximum(np.arange(n) - 2, 0), n - width)
-    around = first[:, None] + np.arange(width)
-    t, level = times[around], np.log(errors)
-    weight = 1 / (t[:, :, None] - t[:, None, :] + np.eye(width)).prod(-1)  # barycentric
-    weight /= np.take_along_axis(weight, np.arange(n)[:, None] - around[:, :1], 1)
-    rise, distance = level[around] - level[:, None], times[:, None] - t
-    slopes = np.divide(weight * rise, distance, out=np.zeros_like(t), where=distance != 0)
-    return np.abs(slopes.sum(1))
+    t, level = [times[first + j] for j in range(width)], np.log(errors)
+    weights = [math.prod(x - other for other in t if other is not x) for x in t]
+    own, slopes = np.choose(np.arange(n) - first, weights), np.zeros(n)
+    for j, x in enumerate(t):  # barycentric; the point itself rises by nothing
+        distance = x - times
+        distance[distance == 0] = 1.0
+        slopes += own * (level[first + j] - level) / (weights[j] * distance)
+    return np.abs(slopes)
 
 
 def find_plateaus(times: Array, speeds: Array, speed: Signal, level: Signal) -> tuple[Plateau, ...]:
@@ -74,7 +79,7 @@ def find_plateaus(times: Array, speeds: Array, speed: Signal, level: Signal) -> 
     def solved(low: int, shape: Shape) -> Plateau | None:
         return _solved(times, speeds, speed, level, low, shape[-1])
 
-    return _found(times, speeds, 0.5, solved)
+    return _found(times, speeds, LIKELY, 1, solved)
 
 
 def of_steps(steps: Array, errors: Array) -> tuple[Plateau, ...]:
@@ -86,12 +91,13 @@ def of_steps(steps: Array, errors: Array) -> tuple[Plateau, ...]:
     def solved(low: int, shape: Shape) -> Plateau | None:
         return Plateau(float(steps[shape[0]]), float(steps[shape[1]]), float(errors[low]))
 
-    return _found(steps[:-1], speeds, 1.0, solved)
+    return _found(steps[:-1], speeds, 1.0, 0, solved)
 
 
 def _found(
-    times: Array, speeds: Array, shortest: float, solved: Callable[[int, Shape], Plateau | None]
-) -> tuple[Plateau, ...]:
+    times: Array, speeds: Array, shortest: float, beyond: int,
+    solved: Callable[[int, Shape], Plateau | None],
+) -> tuple[Plateau, ...]:  # fmt: skip
     """The plateaus that the speeds on the mesh suggest, as ``solved`` makes them of shapes."""
     if len(times) < 3:
         return ()
@@ -99,7 +105,7 @@ def _found(
     lowest: dict[Shape, tuple[int, list[Shape]]] = {}
     for low in sorted((low for low, _ in valleys), key=lambda i: -speeds[i]):
         peaks = _records(speeds, [high for _, high in valleys if high > low])
-        shapes = [_shape(times, speeds, low, peak, shortest) for peak in peaks]
+        shapes = [_shape(times, speeds, low, peak, shortest, beyond) for peak in peaks]
         if possible := [shape for shape in shapes if shape is not None]:
             lowest[possible[0]] = low, possible
     found: set[Plateau | None] = set()
@@ -135,12 +141,16 @@ def _valleys(speeds: Array) -> list[tuple[int, int]]:
     return [*valleys, (low, high)] if rising else valleys
 
 
-def _shape(times: Array, speeds: Array, low: int, peak: int, shortest: float) -> Shape | None:
-    """The plateau about ``low`` before ``peak`` on the mesh; None if too short or too shallow."""
+def _shape(
+    times: Array, speeds: Array, low: int, peak: int, shortest: float, beyond: int
+) -> Shape | None:
+    """The plateau about ``low`` before ``peak`` on the mesh; None if too shallow, or if it and
+    ``beyond`` nodes on either side are too short."""
     fast = np.flatnonzero(speeds >= speeds[peak] / DEPTH)
     start = int(np.max(fast[fast < low], initial=-1)) + 1
     end = int(np.min(fast[fast > low], initial=len(times))) - 1
-    if low in fast or times[end] - times[start] <= shortest / speeds[peak]:
+    length = times[min(end + beyond, len(times) - 1)] - times[max(start - beyond, 0)]
+    if low in fast or length <= shortest / speeds[peak]:
         return None
     return start, end, peak
 
