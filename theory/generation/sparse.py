@@ -212,7 +212,8 @@ class _Rows:
                 return True
         for term in sympy.Add.make_args(sympy.expand_mul(value, deep=False)):
             own = [e for e in entries_in(term) if str(e.base.label) in local]
-            if len(own) != 1 or not term.is_Mul or not heads - {*own[0].indices}:
+            inside = {i for e in own for i in e.indices}
+            if len(own) > 1 or not term.is_Mul or not heads - inside:
                 return False
         return True
 
