@@ -10,7 +10,6 @@ The escape time is the first at which the specialization exceeds 0.3.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 
 import numpy as np
@@ -59,7 +58,7 @@ def estimated_speeds(times: Array, errors: Array) -> Array:
     width = min(n, 5)
     first = np.minimum(np.maximum(np.arange(n) - 2, 0), n - width)
     t, level = [times[first + j] for j in range(width)], np.log(errors)
-    weights = [math.prod(x - other for other in t if other is not x) for x in t]
+    weights = [np.prod([x - other for other in t if other is not x], axis=0) for x in t]
     own, slopes = np.choose(np.arange(n) - first, weights), np.zeros(n)
     for j, x in enumerate(t):  # barycentric; the point itself rises by nothing
         distance = x - times

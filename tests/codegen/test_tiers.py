@@ -216,7 +216,8 @@ def test_reciprocal_root(length: int, tmp_path: Path) -> None:
         x = begin * np.linspace(1.0, 4.0, length)
         made.function(*(a.ctypes.data for a in (x, rest, rest, out)))
         np.testing.assert_allclose(out, 1 / np.sqrt(x), rtol=3 * np.finfo(float).eps)
-    made.function(*(a.ctypes.data for a in (-x, rest, rest, out)))
+    negative = np.full(length, -2.0)
+    made.function(*(a.ctypes.data for a in (negative, rest, rest, out)))
     assert np.isnan(out).all()
 
 
