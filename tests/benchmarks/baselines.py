@@ -6,11 +6,12 @@ import ctypes
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable
-from functools import cache
+from collections.abc import Callable, Sequence
+from functools import cache, partial
 from itertools import combinations, combinations_with_replacement
 from pathlib import Path
-from timeit import repeat
+from time import perf_counter
+from timeit import timeit
 from typing import Any
 
 import numpy as np
@@ -26,12 +27,23 @@ from theory.tasks import TaskDistribution
 
 ETA = 0.5
 SGD = Sgd(outer_rate=ETA)
+LEAST = 0.25
 FLAGS = ("-Ofast", "-march=native", "-shared", "-fPIC", "-lm")
 
 
 def seconds(call: Callable[[], Any], number: int = 20, tries: int = 60) -> float:
-    """The shortest time of a call, so that other processes matter little."""
-    return min(repeat(call, number=number, repeat=tries)) / number
+    """The shortest time of a call, over so many tries and ``LEAST`` seconds, so that other
+    processes matter little."""
+    return in_turn([call], number, tries)[0]
+
+
+def in_turn(calls: Sequence[Callable[[], Any]], number: int = 20, tries: int = 60) -> list[float]:
+    """The shortest time of each call, taken in turn: what slows the machine down slows all."""
+    begun, best = perf_counter(), [float("inf")] * len(calls)
+    while tries > 0 or perf_counter() - begun < LEAST * len(calls):
+        now = [timeit(call, number=number) / number for call in calls]
+        best, tries = [min(pair) for pair in zip(best, now, strict=True)], tries - 1
+    return best
 
 
 def problem(
@@ -68,12 +80,18 @@ def library() -> ctypes.CDLL | None:
     return loaded
 
 
-def c_rate(K: int, y: np.ndarray) -> np.ndarray:
-    """dy/dα by the C kernel."""
+def c_kernel(K: int, y: np.ndarray) -> tuple[Callable[[], None], np.ndarray]:
+    """A call of the C kernel, and the dC/dα (N, N) that it fills."""
     (C, s), n, loaded = covariance(K, y), 2 * K, library()
     out = np.empty((n, n))
     assert loaded is not None
-    loaded.rate(K, n, C.ctypes.data, s.ctypes.data, ETA, out.ctypes.data)
+    return _bound(loaded.rate, K, n, C, s, ETA, out), out
+
+
+def c_rate(K: int, y: np.ndarray) -> np.ndarray:
+    """dy/dα by the C kernel."""
+    call, out = c_kernel(K, y)
+    call()
     return Layout(K, K).pack(out[:K, :K], out[:K, K:], np.zeros(K))
 
 
@@ -126,24 +144,32 @@ def count(K: int) -> int:
     return K * (K + 1) // 2 * n * (n + 1) // 2
 
 
-def arcsine_floor(K: int) -> float:
-    """The seconds that as many arcsines take, vectorised, here and now."""
+MANY = 4896
+
+
+def arcsines() -> Callable[[], None]:
+    """So many arcsines, vectorised."""
     text = ("SHAPES = {}\n\n\ndef flow(state, out):\n    for i in range(Y):\n"
             "        out[i] = arcsin(state[i])\n")  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
-        loaded = kernel(text, "flow", (("Y", 4896),), Path(folder))
-    x, out = np.linspace(-0.99, 0.99, 4896), np.empty(4896)
-    places = [a.ctypes.data for a in (x, out, out, out)]
-    return seconds(lambda: loaded.function(*places)) / 4896 * count(K)
+        loaded = kernel(text, "flow", (("Y", MANY),), Path(folder))
+    x, out = np.linspace(-0.99, 0.99, MANY), np.empty(MANY)
+    return _bound(loaded.function, x, np.empty(1), np.empty(1), out)
 
 
-def kernel_seconds(K: int, name: str, rule: Rule = SGD) -> float:
-    """The seconds of one call of a compiled function, by its address."""
-    compiled, given, y = problem(K, "numba", rule)
-    loaded, packed = compiled.kernel(name, given)
-    work, out = np.empty(max(loaded.work, 1)), np.empty(len(y) ** 2)
-    places = [a.ctypes.data for a in (y, packed, work, out)]
-    return seconds(lambda: loaded.function(*places))
+def compiled(K: int, name: str = "flow", rule: Rule = SGD) -> Callable[[], None]:
+    """A call of a compiled function, by its address."""
+    flow, given, y = problem(K, "numba", rule)
+    loaded, packed = flow.kernel(name, given)
+    return _bound(loaded.function, y, packed, np.empty(loaded.work), np.empty(len(y) ** 2))
+
+
+def _bound(function: Callable[..., None], *given: Any) -> Callable[[], None]:
+    """A call of a function of addresses and numbers, with as little around it as can be."""
+    places = [a.ctypes.data if isinstance(a, np.ndarray) else a for a in given]
+    call = partial(function, *places)
+    vars(call)["given"] = given  # what is pointed to stays alive
+    return call
 
 
 FOUR_POINT = """SHAPES = {}

@@ -31,67 +31,36 @@ WIDTHS = (2, 4, 8)
 ANIL = Anil(outer_rate=baselines.ETA, inner_rate=1.0)
 NOISY = replace(ANIL, support=5)
 FINITE = replace(NOISY, regime="gradient-flow")
+Call = Callable[[], Any]
 
 
-def compiled(K: int) -> float:
-    return baselines.kernel_seconds(K, "flow")
-
-
-def jacobian(K: int) -> float:
-    return baselines.kernel_seconds(K, "jacobian")
-
-
-def anil(K: int) -> float:
-    return baselines.kernel_seconds(K, "flow", ANIL)
-
-
-def jacobian_of_anil(K: int) -> float:
-    return baselines.kernel_seconds(K, "jacobian", ANIL)
-
-
-def finite(K: int) -> float:
-    """ANIL on five support examples, without the noise of the outer loop."""
-    return baselines.kernel_seconds(K, "flow", FINITE)
-
-
-def noisy(K: int, backend: str = "auto") -> float:
-    """The same with that noise, by cubature."""
+def noisy(K: int, backend: str = "auto") -> Call:
+    """ANIL on five support examples, with the noise of the outer loop by cubature."""
     flow, given, y = baselines.problem(K, backend, NOISY)
-    return baselines.seconds(lambda: flow.rhs(y, given), 1, 3)
+    return lambda: flow.rhs(y, given)
 
 
-def reduction(units: int) -> float:
+def reduction(units: int) -> Call:
     """The site-symmetric reduction at this many units."""
     flow = compile_reduction(baselines.SGD, "site-symmetric")
     rate = flow.bound("flow", flow.parameters(K=units, head_mean=1.0))
     y = np.array([0.5, 0.1, 0.2, 0.1, 1.0])
-    return baselines.seconds(lambda: rate(y))
+    return lambda: rate(y)
 
 
-def bound(K: int) -> float:
-    """A call of the compiled right-hand side from Python."""
-    flow, given, y = baselines.problem(K, "numba")
+def called(K: int, backend: str = "numba") -> Call:
+    """A right-hand side, called from Python."""
+    flow, given, y = baselines.problem(K, backend)
     rate = flow.bound("flow", given)
-    return baselines.seconds(lambda: rate(y))
+    return lambda: rate(y)
 
 
-def arrays(K: int) -> float:
-    flow, given, y = baselines.problem(K, "numpy")
-    rate = flow.bound("flow", given)
-    return baselines.seconds(lambda: rate(y))
-
-
-def in_c(K: int) -> float:
-    y, steps = baselines.problem(K, "numpy")[2], 100
-    return baselines.seconds(lambda: baselines.c_euler(K, y, 1e-9, steps), 1) / steps
-
-
-def plain(K: int) -> float:
+def plain(K: int) -> Call:
     y, rate = baselines.problem(K, "numpy")[2], baselines.plain_rate(K)
-    return baselines.seconds(lambda: rate(y))
+    return lambda: rate(y)
 
 
-def solved(K: int, time: float = 300.0) -> float:
+def solved(K: int, time: float = 300.0) -> Call:
     """The compiled tier's whole call, to α = 300 at rtol 1e-8."""
     y = baselines.problem(K, "numpy")[2]
     Q, R, _ = baselines.problem(K, "numpy")[0].layout.unpack(y)
@@ -101,27 +70,18 @@ def solved(K: int, time: float = 300.0) -> float:
         "initial": {"w": 1.0, "Q": Q.tolist(), "R": R.tolist()},
         "integrate": {"time": time, "backend": "numba"},
     })  # fmt: skip
-    return baselines.seconds(lambda: integrate(experiment), 1, 15)
+    return lambda: integrate(experiment)
 
 
-def fixed(K: int) -> float:
-    """What such a call takes where there is nothing to integrate."""
-    return solved(K, 1e-6)
-
-
-def solved_in_c(K: int) -> float:
+def solved_plainly(K: int) -> Call:
     y = baselines.problem(K, "numpy")[2]
-    return baselines.seconds(lambda: baselines.c_euler(K, y, 0.01, 30000), 1, 2)
+    return lambda: baselines.plain_solution(K, y, 300.0)
 
 
-def solved_plainly(K: int) -> float:
-    y = baselines.problem(K, "numpy")[2]
-    return baselines.seconds(lambda: baselines.plain_solution(K, y, 300.0), 1, 2)
-
-
-def ratios(over: Callable[[int], float], under: Callable[[int], float]) -> dict[int, float]:
-    """over/under for each K."""
-    return {K: over(K) / under(K) for K in WIDTHS}
+def ratio(over: Call, under: Call, number: int = 20) -> float:
+    """The time of one call over that of another, taken in turn."""
+    first, second = baselines.in_turn([over, under], number)
+    return first / second
 
 
 def exponent(measure: Callable[[int], float], narrow: int, wide: int) -> float:
@@ -147,9 +107,7 @@ def memory_of_loops(K: int) -> float:
 
 def once(K: int, backend: str) -> float:
     """One right-hand side at large K."""
-    flow, given, y = baselines.problem(K, backend)
-    rate = flow.bound("flow", given)
-    return baselines.seconds(lambda: rate(y), 1, 5)
+    return baselines.seconds(called(K, backend), 1, 5)
 
 
 def four_point(K: int) -> float:
@@ -185,39 +143,73 @@ def first_results() -> str:
             f"{float(warm[1]):.2g} s).")  # fmt: skip
 
 
-def rows() -> list[tuple[str, dict[int, Any]]]:
+def of_rates(K: int) -> dict[str, float | str]:
+    """Compiled right-hand sides and Jacobians, all taken in turn."""
+    compiled = baselines.compiled
+    calls = [compiled(K), baselines.arcsines(), compiled(K, "jacobian"), compiled(K, rule=ANIL),
+             compiled(K, "jacobian", ANIL)]  # fmt: skip
+    if native := baselines.library() is not None:
+        calls.append(baselines.c_kernel(K, baselines.problem(K, "numpy")[2])[0])
+    rate, many, jacobian, anil, of_anil, *in_c_ = baselines.in_turn(calls)
+    floor = many / baselines.MANY * baselines.count(K)
+    told: dict[str, float | str] = {
+        "compiled right-hand side, µs": 1e6 * rate, "… over its arcsines alone": rate / floor,
+    }  # fmt: skip
+    if native:
+        told["… over the same by a C kernel"] = rate / in_c_[0]
+    return told | {
+        "compiled Jacobian over right-hand side": jacobian / rate,
+        "ANIL over the plain committee": anil / rate,
+        "compiled Jacobian of ANIL over its right-hand side": of_anil / anil,
+    }
+
+
+def of_supports(K: int) -> dict[str, float | str]:
+    """Finite supports, over the plain committee."""
+    rate = baselines.compiled(K)
+    return {
+        "ANIL at five support examples over it, without noise":
+            ratio(baselines.compiled(K, rule=FINITE), rate),
+        "… with noise by cubature": ratio(noisy(K), rate, 3),
+    }  # fmt: skip
+
+
+def of_arrays(K: int) -> dict[str, float | str]:
+    """What runs without the extra, and averages of four fields."""
+    arrays, formulas = baselines.in_turn([called(K, "numpy"), plain(K)])
+    return {
+        "numpy right-hand side, µs": f"{1e6 * arrays:.3g}",
+        "… over plain numpy closed forms": arrays / formulas,
+        "four-point average, compiled, µs each of all": 1e6 * baselines.four_point(K),
+        "… numpy": 1e6 * four_point(K),
+    }
+
+
+def of_solutions(K: int) -> dict[str, float | str]:
+    """Whole integrations, and what they take where there is nothing to integrate."""
+    native = baselines.library() is not None
+    whole, fixed = baselines.in_turn([solved(K), solved(K, 1e-6)], 1, 15)
+    told: dict[str, float | str] = {
+        "`integrate` to α = 300, rtol 1e-8, ms": 1e3 * whole,
+        "… beyond the fixed cost of the call": 1e3 * (whole - fixed),
+        "plain numpy with DOP853 over it": baselines.seconds(solved_plainly(K), 1, 2) / whole,
+    }
+    if native:
+        y = baselines.problem(K, "numpy")[2]
+        steps = baselines.seconds(lambda: baselines.c_euler(K, y, 0.01, 30000), 1, 2)
+        told["C Euler steps of 0.01 over it"] = steps / whole
+    return told
+
+
+def rows() -> list[tuple[str, dict[int, float | str]]]:
     """What is measured, at each K."""
-    here = {K: compiled(K) for K in WIDTHS}
-    table: list[tuple[str, dict[int, Any]]] = [
-        ("compiled right-hand side, µs", {K: f"{1e6 * t:.2g}" for K, t in here.items()}),
-        ("… over its arcsines alone", {K: here[K] / baselines.arcsine_floor(K) for K in WIDTHS}),
-    ]
-    if baselines.library() is not None:
-        table.append(("… over the same by a C kernel", {K: here[K] / in_c(K) for K in WIDTHS}))
-    table += [
-        ("compiled Jacobian over right-hand side", {K: jacobian(K) / here[K] for K in WIDTHS}),
-        ("ANIL over the plain committee", {K: anil(K) / here[K] for K in WIDTHS}),
-        ("… at five support examples, without noise", {K: finite(K) / here[K] for K in (2, 4)}),
-        ("… with noise by cubature", {K: f"{noisy(K) / here[K]:.0f}" for K in (2, 4)}),
-        ("compiled Jacobian of ANIL over its right-hand side", ratios(jacobian_of_anil, anil)),
-        ("site-symmetric reduction at K = 1000 over a call at", {2: reduction(1000) / bound(2)}),
-        ("numpy right-hand side, µs", {K: f"{1e6 * arrays(K):.3g}" for K in WIDTHS}),
-        ("… over plain numpy closed forms", ratios(arrays, plain)),
-    ]
-    solves = {K: solved(K) for K in WIDTHS}
-    beyond = {K: f"{1e3 * (t - fixed(K)):.2g}" for K, t in solves.items()}
-    table += [
-        ("four-point average, compiled, µs each of all",
-         {K: f"{1e6 * baselines.four_point(K):.2g}" for K in WIDTHS}),
-        ("… numpy", {K: f"{1e6 * four_point(K):.2g}" for K in WIDTHS}),
-        ("`integrate` to α = 300, rtol 1e-8, ms", {K: f"{1e3 * t:.2g}" for K, t in solves.items()}),
-        ("… beyond the fixed cost of the call", beyond),
-        ("plain numpy with DOP853 over it", {K: solved_plainly(K) / t for K, t in solves.items()}),
-    ]  # fmt: skip
-    if baselines.library() is not None:
-        table.append(("C Euler steps of 0.01 over it",
-                      {K: solved_in_c(K) / t for K, t in solves.items()}))  # fmt: skip
-    return table
+    alike = "site-symmetric reduction at K = 1000 over a call at"
+    columns = {K: of_rates(K) for K in WIDTHS}
+    columns[2][alike] = ratio(reduction(1000), called(2))
+    for K in WIDTHS:
+        columns[K] |= (of_supports(K) if K < 8 else {}) | of_arrays(K) | of_solutions(K)
+    names = dict.fromkeys(name for column in columns.values() for name in column)
+    return [(n, {K: column[n] for K, column in columns.items() if n in column}) for n in names]
 
 
 def growth() -> str:
@@ -233,12 +225,17 @@ def growth() -> str:
             f"{numpys:.1f}, memory {memory:.1f} ({most:.0f} MB at K = 64).")  # fmt: skip
 
 
+def _digits(value: float) -> str:
+    """Two digits, or all before the point."""
+    return f"{value:.0f}" if value >= 10 else f"{value:.2g}"
+
+
 def written() -> str:
     """The table in Markdown."""
     lines = [f"| K = M = | {' | '.join(map(str, WIDTHS))} |", "|---" * (1 + len(WIDTHS)) + "|"]
     for name, values in rows():
         shown = [values.get(K, "") for K in WIDTHS]
-        cells = [f"{v:.2g}" if isinstance(v, float) else str(v) for v in shown]
+        cells = [_digits(v) if isinstance(v, float) else str(v) for v in shown]
         lines.append(f"| {name} | {' | '.join(cells)} |")
     prose = (first_results(), growth(), throughput.sentence())
     wrapped = [part for text in prose for part in ("", textwrap.fill(text, 100))]

@@ -14,11 +14,14 @@ import baselines
 import table
 
 pytestmark = pytest.mark.alone
-OVER_C = {2: 0.9, 4: 0.75, 8: 0.6}
-OVER_ARCSINES = {2: 19.0, 4: 4.9, 8: 2.7}
-JACOBIAN = {2: 1.6, 4: 1.7, 8: 1.9}
-JACOBIAN_OF_ANIL = {2: 2.3, 4: 2.5, 8: 3.4}
-OVER_PLAIN = {2: 0.52, 4: 0.45, 8: 0.3}
+MEASURED = {
+    "… over its arcsines alone": {2: 20.0, 4: 4.9, 8: 2.8},
+    "… over the same by a C kernel": {2: 0.7, 4: 0.65, 8: 0.55},
+    "compiled Jacobian over right-hand side": {2: 1.6, 4: 1.7, 8: 1.9},
+    "ANIL over the plain committee": {2: 1.1, 4: 1.1, 8: 1.2},
+    "compiled Jacobian of ANIL over its right-hand side": {2: 2.1, 4: 2.7, 8: 3.4},
+}
+OVER_PLAIN = {2: 0.44, 4: 0.39, 8: 0.28}
 NOISE = 0.06
 """What was measured; twice as much is a regression."""
 SIZES = (2, 4, 8)
@@ -34,35 +37,24 @@ def test_baselines_compute_the_same(K: int) -> None:
 
 
 @pytest.mark.parametrize("K", SIZES)
-def test_the_compiled_rate_stays_fast(K: int) -> None:
-    here = table.compiled(K)
-    assert here / baselines.arcsine_floor(K) < 2 * OVER_ARCSINES[K]
-    if baselines.library() is not None:
-        assert here / table.in_c(K) < 2 * OVER_C[K]
-
-
-@pytest.mark.parametrize("K", SIZES)
-def test_the_compiled_jacobian_stays_fast(K: int) -> None:
-    assert table.jacobian(K) / table.compiled(K) < 2 * JACOBIAN[K]
-    assert table.jacobian_of_anil(K) / table.anil(K) < 2 * JACOBIAN_OF_ANIL[K]
+def test_compiled_loops_stay_fast(K: int) -> None:
+    told = table.of_rates(K)
+    for name, measured in MEASURED.items():
+        if name in told:
+            assert float(told[name]) < 2 * measured[K], name
 
 
 @pytest.mark.parametrize("K", SIZES)
 def test_arrays_stay_fast(K: int) -> None:
-    assert table.arrays(K) / table.plain(K) < 2 * OVER_PLAIN[K]
-
-
-@pytest.mark.parametrize("K", SIZES)
-def test_adaptation_costs_little(K: int) -> None:
-    assert table.anil(K) / table.compiled(K) < 2
+    assert table.ratio(table.called(K, "numpy"), table.plain(K)) < 2 * OVER_PLAIN[K]
 
 
 def test_noise_at_a_finite_support_stays_fast() -> None:
-    assert table.noisy(2) / table.noisy(2, "numpy") < 2 * NOISE
+    assert table.ratio(table.noisy(2), table.noisy(2, "numpy"), 1) < 2 * NOISE
 
 
 def test_a_thousand_alike_units_cost_no_more_than_two() -> None:
-    assert table.reduction(1000) / table.bound(2) < 2
+    assert table.ratio(table.reduction(1000), table.called(2)) < 2
 
 
 @pytest.mark.parametrize("K", SIZES)
