@@ -48,15 +48,19 @@ define internal double @two_to(double %n) #1 {
   %power = bitcast i64 %exponent to double
   ret double %power
 }
-!0 = distinct !{!0, !4}
-!1 = distinct !{!1, !4, !5}
-!2 = distinct !{!2, !6, !5}
-!3 = distinct !{!3, !7, !5}
-!4 = !{!"llvm.loop.vectorize.width", i32 1}
-!5 = !{!"llvm.loop.unroll.disable"}
-!6 = !{!"llvm.loop.interleave.count", i32 2}
-!7 = !{!"llvm.loop.interleave.count", i32 4}
-!8 = distinct !{!8, !5}
+!0 = distinct !{!0, !7}
+!1 = distinct !{!1, !7, !8}
+!2 = distinct !{!2, !8}
+!3 = distinct !{!3, !8, !9, !11}
+!4 = distinct !{!4, !8, !10}
+!5 = distinct !{!5, !8, !11}
+!6 = distinct !{!6, !8, !12}
+!7 = !{!"llvm.loop.vectorize.width", i32 1}
+!8 = !{!"llvm.loop.unroll.disable"}
+!9 = !{!"llvm.loop.vectorize.width", i32 4}
+!10 = !{!"llvm.loop.interleave.count", i32 2}
+!11 = !{!"llvm.loop.interleave.count", i32 3}
+!12 = !{!"llvm.loop.interleave.count", i32 4}
 """
 """Loops around others are not vectorised in their place, and those around such are kept; loops
 over whole vectors are not unrolled before they become such."""

@@ -18,9 +18,12 @@ from theory.generation.homes import ARRAY, BOOL, FLOAT, HOMES, INT, is_routine, 
 
 STACK = 16384
 """Arrays that have at most this many entries in all lie on the stack, others in the work space."""
-LENGTHS = {"8": ", !llvm.loop !8", "16": ", !llvm.loop !2", "32": ", !llvm.loop !3"}
-"""Innermost loops of two or four of the widest vectors run these side by side: a processor does not
-look far enough ahead to overlap long chains of operations by itself."""
+LENGTHS = {
+    "8": ", !llvm.loop !2", "12": ", !llvm.loop !3", "16": ", !llvm.loop !4",
+    "24": ", !llvm.loop !5", "32": ", !llvm.loop !6",
+}  # fmt: skip
+"""Innermost loops over a few whole vectors run these side by side: a processor does not look far
+enough ahead to overlap long chains of operations by itself."""
 FAST = "nsz arcp contract reassoc"
 """Sums may be taken in another order and divisions by reciprocals; no step loses accuracy else."""
 ARITHMETIC = {ast.Add: "add", ast.Sub: "sub", ast.Mult: "mul"}
