@@ -73,20 +73,27 @@ def test_importing_solvers_is_quick_and_brings_nothing_heavy():
 
 @pytest.mark.alone
 def test_a_run_from_the_cache_takes_less_than_two_seconds(tmp_path):
-    """The shipped experiment without its simulation, result file and figures included."""
+    """The shipped experiment without its simulation, result file and figures included.
+
+    On a busy machine, what it imports of others alone tells how long a second is: 0.57 s of a
+    quiet one, where the run takes 1.5 s.
+    """
     tables = Experiment.load("meta-specialization").to_dict()
     del tables["simulate"]
     (tmp_path / "meta.toml").write_text(Experiment.from_dict(tables).to_toml())
     command = [Path(sys.executable).with_name("macrodyn"), "run", "meta.toml", "--quiet"]
+    imports = [sys.executable, "-c", "import matplotlib.figure, scipy.linalg, pydantic"]
 
-    def seconds() -> float:
+    def seconds(command):
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
         subprocess.run(command, cwd=tmp_path, check=True)
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
-    seconds()
-    assert min(seconds() for _ in range(3)) < 2.0
+    seconds(command)
+    pairs = [(seconds(command), seconds(imports)) for _ in range(3)]
+    fastest, yardstick = (min(times) for times in zip(*pairs, strict=True))
+    assert fastest < 2.0 * max(1.0, yardstick / 0.57)
 
 
 @pytest.mark.slow
