@@ -2,7 +2,8 @@
 
 The rule's ``adapt`` is run on symbolic networks. The head of an adapted network is affine in the
 task, w' = W û with û = (1, u), so that its moments over tasks are those of û; where the inner loop
-moves the representation too, the network is kept per task instead. The averaged query loss at the
+moves the representation too, the network is kept per task instead, and a single teacher is simply
+known. The averaged query loss at the
 adapted network is the meta-objective; drifts are its gradients (``pull_back``), with the
 displacement of the inner loop held fixed at order "first". The noise is ⟨c_k c_l⟩.
 """

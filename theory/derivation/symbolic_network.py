@@ -134,7 +134,7 @@ class Derivation:
         self.block, self.linear = (b,) if blocks else (), linear
         self.exact = getattr(rule, "order", "first") == "exact"
         self.per_task = getattr(numbers, "support_ratio", None) is not None
-        self.one_task = numbers.one_task and not numbers.adapts
+        self.one_task = numbers.one_task and not numbers.adapts  # no axis over tasks is needed
         ratio = getattr(numbers, "support_ratio", None)
         self.extensive = (
             sympy.Symbol("support_ratio") if ratio not in (None, float("inf")) else None

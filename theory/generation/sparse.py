@@ -164,8 +164,8 @@ class _Rows:
     def _bars(
         self, definition: Definition, weights: dict[Pattern, list[Piece]]
     ) -> list[tuple[Pattern, Expr]]:
-        """The weight of a pattern: a definition of its own, unless it is short, read once or known
-        but for a constant matrix."""
+        """The weight of a pattern: a definition of its own, unless it is short, known but for a
+        constant matrix, or read once and no sum that makes a vector."""
         weights = {pattern: _merged(pieces) for pattern, pieces in weights.items()}
         each = [(pattern, p.expression) for pattern, pieces in weights.items() for p in pieces]
         reads = [e for p in definition.pieces for e in entries(p.expression, self.tensors.active)]
@@ -271,7 +271,7 @@ class _Rows:
         for axis, i in enumerate(entry.indices):
             part = self.tensors.slices.get((str(entry.base.label), axis), "N")
             if len(entry.indices) == 1 and part == "K":
-                part = "N"
+                part = "N"  # a vector's weight is summed up for all fields at once
             if {part, narrow.get(i, range_of(i))} == {"K", "M"}:
                 return None
             if part != "N":
