@@ -30,7 +30,10 @@ from theory.rules import Rule, argument
 from theory.statement import Structure
 
 Array = NDArray[np.float64]
-PRELUDE = "from math import asin as arcsin, atan2 as arctan2, exp, pi, sqrt\n"
+PRELUDE = """from math import asin as arcsin, atan2 as arctan2, exp, pi, sqrt
+
+from numpy import empty
+"""
 
 
 @dataclass(frozen=True, repr=False)
@@ -125,10 +128,17 @@ class CompiledReduction:
         else:
             more, outputs = _derivatives(self.reduction)
             lines += more
-        printer = FormulaPrinter()
+        code = FormulaPrinter().doprint
+        before, angles, after = _angles_first(_needed(lines, outputs))
         body = [f"{n} = state[{i}]" for i, n in enumerate(self.names)]
-        body += [f"{n} = {printer.doprint(e)}" for n, e in _needed(lines, outputs)]
-        body += [f"out[{i}] = {printer.doprint(e)}" for i, e in enumerate(outputs)]
+        body += [f"{n} = {code(e)}" for n, e in before]
+        if angles:  # one after the other, so that they run in vectors
+            body += [f"angle = empty({len(angles)})"]
+            body += [f"angle[{i}] = {code(angle.args[0])}" for i, angle in enumerate(angles)]
+            body += [f"for i in range({len(angles)}):", "    angle[i] = arcsin(angle[i])"]
+        known = {angle: Symbol(f"angle[{i}]") for i, angle in enumerate(angles)}
+        body += [f"{n} = {code(e.xreplace(known))}" for n, e in after]
+        body += [f"out[{i}] = {code(e.xreplace(known))}" for i, e in enumerate(outputs)]
         head = f"# {self.reduction.flow.title}, {self.reduction.ansatz.name}\n{PRELUDE}"
         shapes = f"SHAPES = {dict.fromkeys(self.arguments, ())!r}"
         signature = f"def {name}({', '.join(('state', *self.arguments, 'out'))}):"
@@ -210,6 +220,24 @@ def _derivatives(reduction: Reduction) -> tuple[list[tuple[str, Expr]], list[Exp
 
 def _slope(expression: Expr, symbol: Symbol) -> Expr:
     return sympy.diff(expression, symbol).replace(sympy.sign, lambda x: x / sympy.Abs(x))
+
+
+def _angles_first(
+    lines: list[tuple[str, Expr]],
+) -> tuple[list[tuple[str, Expr]], list[Expr], list[tuple[str, Expr]]]:
+    """The lines that no arcsine enters, the arcsines of these alone, and the other lines."""
+    late: set[str] = set()
+    before, after, angles = [], [], dict[Expr, None]()
+    for name, value in lines:
+        found = sorted(value.atoms(sympy.asin), key=sympy.default_sort_key)
+        reads = {str(s) for s in value.free_symbols}
+        if found or reads & late:
+            late.add(name)
+            after.append((name, value))
+            angles |= {a: None for a in found if not late & {str(s) for s in a.free_symbols}}
+        else:
+            before.append((name, value))
+    return before, list(angles), after
 
 
 def _needed(lines: list[tuple[str, Expr]], outputs: list[Expr]) -> list[tuple[str, Expr]]:
