@@ -221,6 +221,15 @@ def test_reciprocal_root(length: int, tmp_path: Path) -> None:
     assert np.isnan(out).all()
 
 
+def test_an_llvmlite_that_is_too_old_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "version", lambda _: "0.44.0")
+    available.cache_clear()
+    try:
+        assert not available()
+    finally:
+        available.cache_clear()
+
+
 def test_machine_code_comes_from_the_text_alone() -> None:
     text = (
         "SHAPES = {'a': ('K',)}\n\n\ndef flow(state, a, out):\n    t = 0.0\n"

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import import_module
+from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -93,9 +94,16 @@ GIVEN = ("state", "work", "out")
 """Arguments that come by a pointer of their own; the others lie one after the other in p."""
 
 
+OLDEST = (0, 45)
+"""llvmlite understands what is generated since this version."""
+
+
+@lru_cache(maxsize=1)
 def available() -> bool:
     """Whether the compiled tier can be used: LLVM comes with numba, the extra ``fast``."""
-    return find_spec("llvmlite") is not None
+    if find_spec("llvmlite") is None:
+        return False
+    return tuple(map(int, version("llvmlite").split(".")[:2])) >= OLDEST
 
 
 def _machine() -> Any:
