@@ -70,7 +70,9 @@ class _Counted:
     """Why the last value is NaN."""
 
     def __call__(self, time: float, y: Array) -> Array:
-        self.calls, self.cause = self.calls + 1, ""
+        self.calls += 1
+        if np.isfinite(y).all():  # a state that is no number comes of a value that was none
+            self.cause = ""
         try:
             return self.function(y)
         except (ArithmeticError, DomainError) as error:
