@@ -65,7 +65,7 @@ def covariance(K: int, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 @cache
-def library() -> ctypes.CDLL | None:
+def c_library() -> ctypes.CDLL | None:
     """The C integrator; None where the machine has no compiler."""
     compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
     if compiler is None:
@@ -82,7 +82,7 @@ def library() -> ctypes.CDLL | None:
 
 def c_kernel(K: int, y: np.ndarray) -> tuple[Callable[[], None], np.ndarray]:
     """A call of the C kernel, and the dC/dα (N, N) that it fills."""
-    (C, s), n, loaded = covariance(K, y), 2 * K, library()
+    (C, s), n, loaded = covariance(K, y), 2 * K, c_library()
     out = np.empty((n, n))
     assert loaded is not None
     return _bound(loaded.rate, K, n, C, s, ETA, out), out
@@ -97,7 +97,7 @@ def c_rate(K: int, y: np.ndarray) -> np.ndarray:
 
 def c_euler(K: int, y: np.ndarray, dt: float, steps: int) -> np.ndarray:
     """C after Euler steps in C."""
-    (C, s), loaded = covariance(K, y), library()
+    (C, s), loaded = covariance(K, y), c_library()
     assert loaded is not None
     loaded.euler(K, 2 * K, C.ctypes.data, s.ctypes.data, ETA, dt, steps)
     return C

@@ -148,7 +148,7 @@ def of_rates(K: int) -> dict[str, float | str]:
     compiled = baselines.compiled
     calls = [compiled(K), baselines.arcsines(), compiled(K, "jacobian"), compiled(K, rule=ANIL),
              compiled(K, "jacobian", ANIL)]  # fmt: skip
-    if native := baselines.library() is not None:
+    if native := baselines.c_library() is not None:
         calls.append(baselines.c_kernel(K, baselines.problem(K, "numpy")[2])[0])
     rate, many, jacobian, anil, of_anil, *in_c_ = baselines.in_turn(calls)
     floor = many / baselines.MANY * baselines.count(K)
@@ -187,7 +187,7 @@ def of_arrays(K: int) -> dict[str, float | str]:
 
 def of_solutions(K: int) -> dict[str, float | str]:
     """Whole integrations, and what they take where there is nothing to integrate."""
-    native = baselines.library() is not None
+    native = baselines.c_library() is not None
     whole, fixed = baselines.in_turn([solved(K), solved(K, 1e-6)], 1, 15)
     told: dict[str, float | str] = {
         "`integrate` to α = 300, rtol 1e-8, ms": 1e3 * whole,

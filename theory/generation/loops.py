@@ -283,14 +283,15 @@ class LoopWriter(Storage):
             deeper = self._open([nest.inner], indent)
             self.lines += [f"{deeper}{name}[{nest.inner}] = 0.0" for name in sums.values()]
         factors = Factors(nest.loops, self.fresh)
-        values = [factors.taken(one.expression) for one in nest.statements if not one.summed]
-        inside = {code: factors.taken(value) for value, code in sums.items()}
+        entries = [(one, factors.taken(one.expression))
+                   for one in nest.statements if not one.summed]  # fmt: skip
+        terms = {name: factors.taken(inside) for inside, name in sums.items()}
         self.fresh += len(factors.names)
         self._factors(factors, nest, indent)
         deeper, self.printer.in_matrix = self._open(nest.loops[1:], f"{indent}    "), True
-        for one, value in zip((s for s in nest.statements if not s.summed), values, strict=True):
+        for one, value in entries:
             self._assign(one, self._value(value, deeper), deeper)
-        for name, value in inside.items():
+        for name, value in terms.items():
             self.lines.append(f"{deeper}{name}[{nest.inner}] += {self._value(value, deeper)}")
         self.printer.in_matrix = False
         if sums:
