@@ -28,6 +28,9 @@ from theory.tasks import TaskDistribution
 ETA = 0.5
 SGD = Sgd(outer_rate=ETA)
 LEAST = 0.25
+"""The seconds that a call is timed for, at the least."""
+MANY = 4896
+"""So many arcsines are timed at once: those of a right-hand side at K = M = 8."""
 FLAGS = ("-Ofast", "-march=native", "-shared", "-fPIC", "-lm")
 
 
@@ -142,9 +145,6 @@ def count(K: int) -> int:
     """Different arcsines of a right-hand side."""
     n = 2 * K
     return K * (K + 1) // 2 * n * (n + 1) // 2
-
-
-MANY = 4896
 
 
 def arcsines() -> Callable[[], None]:

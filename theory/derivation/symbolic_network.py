@@ -12,7 +12,7 @@ from sympy import Expr, IndexedBase, Symbol
 from theory.averages import Average
 from theory.derivation import few_examples, finite_head, microscopic
 from theory.derivation.differentiation import pull_back
-from theory.derivation.indexed import Piece, Program, indices
+from theory.derivation.indexed import Piece, Program, indices, range_of
 from theory.derivation.noise import query_noise
 from theory.errors import NoTheoryError
 from theory.rules.base import Rule
@@ -212,10 +212,9 @@ class Derivation:
 
     def residual_weights(self, network: SymbolicNetwork) -> IndexedBase:
         """s = (−w', u) over all fields."""
-        lead, last = ("tasks",) if self.per_task else (), ("H",) if x in self.at(k) else ()
         return self.program.define(
             "s", (self.at(k), -network.head_base[self.at(k)]), (self.at(n), self.teacher()),
-            ranges=(*lead, "N", *last),
+            ranges=["N" if i == k else range_of(i) for i in self.at(k)],
         )  # fmt: skip
 
     def teacher(self) -> Expr:

@@ -214,6 +214,7 @@ def gathered(program: Program) -> Program:
 
 
 def _gathered(program: Program, piece: Piece, matrices: Set[str]) -> Expr:
+    """What a piece is a sum of, the terms with one matrix as a single product."""
     total, groups = sympy.Integer(0), dict[Expr, list[Expr]]()
     for term in piece.terms():
         found = [e for e in entries(term, matrices) if {*e.indices[-2:]} == {*piece.summed(term)}]
@@ -222,17 +223,17 @@ def _gathered(program: Program, piece: Piece, matrices: Set[str]) -> Expr:
         else:
             total += term
     for matrix, terms in groups.items():
+        if len(terms) == 1:
+            total += terms[0] * matrix
+            continue
         *_, a, c = matrix.indices
         shared = set.intersection(*({*sympy.Mul.make_args(term)} for term in terms))
         common = sympy.Mul(*(f for f in shared if not {a, c} & free_indices(f)))
         value = sympy.Add(*terms) / common
-        if len(terms) > 1:
-            symmetric = sympy.expand(value + value.xreplace({a: c, c: a})) / 2
-            base = program.define(
-                "weight", (matrix.indices, sympy.expand(symmetric)), paired=True, symmetric=True
-            )
-            value = base[matrix.indices]
-        total += common * value * matrix
+        symmetric = sympy.expand((value + value.xreplace({a: c, c: a})) / 2)
+        piece_of = (matrix.indices, symmetric)
+        weight = program.define("weight", piece_of, paired=True, symmetric=True)
+        total += common * weight[matrix.indices] * matrix
     return total
 
 

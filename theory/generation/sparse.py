@@ -232,18 +232,19 @@ class _Rows:
         itself = definition.base[tuple(i.xreplace(bound) for i in piece.at) or (index("o"),)]
         alone = len(definition.pieces) == 1
         for entry in entries(expression, self.tensors.active):
-            by_itself = alone and self._divides(entry) and entry in sympy.Mul.make_args(expression)
-            slope = itself / entry if by_itself else _slope(expression, entry, itself)
-            slope *= weight
+            by_itself = alone and self._divides(expression, entry)
+            slope = weight * (itself / entry if by_itself else _slope(expression, entry, itself))
             if reach - free_indices(slope) - set(self.at) - set(entry.indices):
                 raise DensePatternError(f"{entry} is summed over")
             self._add(entry, slope)
 
-    def _divides(self, entry: Indexed) -> bool:
-        """Whether ∂X/∂r = X/r costs least, of a product X with a root r: where r is known for the
-        row, or where its own slope, r³ times another, makes a power of it."""
+    def _divides(self, product: Expr, entry: Indexed) -> bool:
+        """Whether ∂X/∂r = X/r, of a product X with a root r, and costs least: where r is known for
+        the row, or where its own slope, r³ times another, makes a power of it."""
         once = self.tensors.roots.get(str(entry.base.label))
-        return once is not None and (once or {*entry.indices} <= {*self.at})
+        if once is None or entry not in sympy.Mul.make_args(product):
+            return False
+        return (once or {*entry.indices} <= {*self.at}) and not (product / entry).has(entry)
 
     def _add(self, entry: Indexed, slope: Expr) -> None:
         """Note a weight under the pattern of its entry, with standard names of indices."""
